@@ -1,0 +1,1 @@
+"""Latency tables measured by this project, and nothing else."""

@@ -1,0 +1,45 @@
+"""Graph: a network as a short list of primitive operations with numpy weights."""
+
+from ofa_hw.graph.blocks import RandomWeights, ShapesOnly, WeightSource, network_graph, op_graph
+from ofa_hw.graph.ir import (
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    Graph,
+    GraphBuilder,
+    HardSigmoid,
+    HardSwish,
+    Linear,
+    MaxPool,
+    Mul,
+    Node,
+    Primitive,
+    Relu,
+    Relu6,
+)
+
+__all__ = [
+    "Add",
+    "AvgPool",
+    "Conv",
+    "Flatten",
+    "GlobalAvgPool",
+    "Graph",
+    "GraphBuilder",
+    "HardSigmoid",
+    "HardSwish",
+    "Linear",
+    "MaxPool",
+    "Mul",
+    "Node",
+    "Primitive",
+    "RandomWeights",
+    "Relu",
+    "Relu6",
+    "ShapesOnly",
+    "WeightSource",
+    "network_graph",
+    "op_graph",
+]

@@ -1,0 +1,1 @@
+"""Latency tables: filled, saved, resumed, validated, calibrated."""

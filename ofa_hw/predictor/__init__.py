@@ -1,0 +1,1 @@
+"""Predictors: architecture features to accuracy."""

@@ -1,0 +1,1 @@
+"""Profiling: what a backend is, and how a latency is measured."""

@@ -1,0 +1,136 @@
+"""What a backend is, what it is asked to measure and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ofa_hw.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilerOptions:
+    """How a backend shall run networks.
+
+    Attributes:
+        serial: Of the device, for a backend that reaches others than this machine.
+        threads: Threads of the runtime.
+        dtype: `fp32`, `fp16` or `int8`; a backend names those it has.
+        batch: Images at once.
+        settings: Further settings by name; a backend names those it has.
+    """
+
+    serial: str | None = None
+    threads: int = 1
+    dtype: str = "fp32"
+    batch: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """Where and how something was measured; tables that differ in it never mix.
+
+    Attributes:
+        name: Short name of the device, e.g. its CPU model.
+        backend: Name of the backend's entry point.
+        runtime: The runtime library, e.g. `onnxruntime`.
+        runtime_version: Its version.
+        dtype: Of weights and activations.
+        threads: Threads of the runtime.
+        batch: Images at once.
+        settings: The backend's settings, defaults written out.
+        details: Facts on record that may differ between runs: kernel, governor, load at start.
+            What is not known is `unknown`.
+    """
+
+    name: str
+    backend: str
+    runtime: str
+    runtime_version: str
+    dtype: str = "fp32"
+    threads: int = 1
+    batch: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing to measure.
+
+    Attributes:
+        key: Names it; the measurement carries it back.
+        make_graph: Builds the network. Called when the cell's turn comes, so that a thousand
+            cells need not be in memory at once.
+    """
+
+    key: str
+    make_graph: Callable[[], Graph]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingPlan:
+    """How long and how well to measure each cell.
+
+    Attributes:
+        relative_ci: Aim for the width of the median's 95 % confidence interval over the median.
+        min_time_s: Least time spent in timed inferences of a cell.
+        max_time_s: Most time spent in timed inferences of a cell.
+        seed: Of the order in which cells are visited.
+    """
+
+    relative_ci: float = 0.01
+    min_time_s: float = 0.05
+    max_time_s: float = 2.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The latency of one cell.
+
+    Attributes:
+        key: Of the cell.
+        samples_ns: Each visit's latency of one inference, drift divided out, in nanoseconds.
+        stable: Whether the interval of the median became as narrow as asked for.
+        notes: What a reader has to know: throttled, repeated rounds, ...
+    """
+
+    key: str
+    samples_ns: tuple[float, ...]
+    stable: bool
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Profiler(Protocol):
+    """Measures graphs on one device with one runtime.
+
+    A class of this protocol is constructed with a `ProfilerOptions` and is found by its entry
+    point in the group `ofa_hw.profilers`. Constructing it raises `BackendUnavailableError` or
+    `DeviceNotFoundError` with what to do about it.
+    """
+
+    device: DeviceInfo
+
+    def measure(
+        self,
+        cells: Sequence[Cell],
+        plan: SamplingPlan,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Measurement]:
+        """Yields each cell's measurement as soon as it is final, in any order.
+
+        Args:
+            cells: What to measure, in one go.
+            plan: How well.
+            progress: Called with cells done and cells in all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+        ...

@@ -1,0 +1,1 @@
+"""Search: the best sub-network under constraints."""

@@ -1,0 +1,29 @@
+"""Search spaces: what may vary in a family of networks, and what operators that gives."""
+
+from ofa_hw.spaces.base import Gene, Rows, SearchSpace, Slot
+from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
+from ofa_hw.spaces.mobilenetv3 import mobilenetv3
+from ofa_hw.spaces.proxylessnas import proxylessnas
+from ofa_hw.spaces.registry import get_space, register_space, space_names
+from ofa_hw.spaces.resnet50 import ResNet50Space, resnet50
+from ofa_hw.spaces.spec import SubnetSpec
+from ofa_hw.spaces.tiny import tiny
+
+__all__ = [
+    "Gene",
+    "InvertedResidualNet",
+    "InvertedResidualSpace",
+    "ResNet50Space",
+    "Rows",
+    "SearchSpace",
+    "Slot",
+    "SubnetSpec",
+    "Unit",
+    "get_space",
+    "mobilenetv3",
+    "proxylessnas",
+    "register_space",
+    "resnet50",
+    "space_names",
+    "tiny",
+]

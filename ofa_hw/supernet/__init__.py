@@ -1,0 +1,1 @@
+"""Supernets: elastic torch modules, the sub-networks taken from them, published weights."""

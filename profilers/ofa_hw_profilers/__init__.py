@@ -1,0 +1,1 @@
+"""The backends that come with ofa_hw, one module each."""
