@@ -283,7 +283,8 @@ class SearchSpace:
     def active(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Which genes matter in each row, (n, genes)."""
         values = self._values[self._parents, rows[:, self._parents]]
-        return np.logical_or(self._parents < 0, values >= self._needs)
+        active: npt.NDArray[np.bool_] = (self._parents < 0) | (values >= self._needs)
+        return active
 
     def canonical_rows(self, rows: Rows) -> Rows:
         """The rows with inactive entries set to 0: equal networks have equal rows."""
