@@ -1,6 +1,6 @@
 """Search spaces: what may vary in a family of networks, and what operators that gives."""
 
-from ofa_hw.spaces.base import Gene, Rows, SearchSpace, Slot
+from ofa_hw.spaces.base import Allowed, Gene, Rows, SearchSpace, Slot
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
 from ofa_hw.spaces.proxylessnas import proxylessnas
@@ -10,6 +10,7 @@ from ofa_hw.spaces.spec import SubnetSpec
 from ofa_hw.spaces.tiny import tiny
 
 __all__ = [
+    "Allowed",
     "Gene",
     "InvertedResidualNet",
     "InvertedResidualSpace",

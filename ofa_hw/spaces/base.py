@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -27,6 +27,7 @@ from ofa_hw.spaces.spec import SubnetSpec
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 Choice: TypeAlias = int | float
+Allowed: TypeAlias = tuple[tuple[int, ...], ...]
 FIELDS: Final = ("depths", "kernel_sizes", "expand_ratios", "width_indices")
 
 
@@ -271,9 +272,47 @@ class SearchSpace:
             for row in rows.tolist()
         ]
 
-    def sample_rows(self, count: int, *, rng: np.random.Generator) -> Rows:
+    def allowed(self, restrict: Mapping[str, Sequence[Choice]]) -> Allowed:
+        """Which choices of each gene are left when some fields are restricted.
+
+        Args:
+            restrict: The values allowed in a field, e.g. `{"resolution": [32], "kernel_sizes":
+                [3, 5]}`. A gene that has one choice only keeps it.
+
+        Returns:
+            For each gene the indices into its choices, ascending.
+
+        Raises:
+            SpecError: If there is no such field, or a gene is left without a choice.
+        """
+        fields = {gene.field for gene in self.genes}
+        if unknown := sorted(restrict.keys() - fields):
+            raise SpecError(
+                f"{self.name} cannot restrict {', '.join(unknown)}; "
+                f"it has {', '.join(sorted(fields))}"
+            )
+        allowed = []
+        for gene in self.genes:
+            wanted = restrict.get(gene.field, gene.choices)
+            kept = tuple(i for i, choice in enumerate(gene.choices) if choice in wanted)
+            if len(gene.choices) == 1:
+                kept = (0,)
+            if not kept:
+                raise SpecError(
+                    f"{gene.name} of {self.name} is one of {', '.join(map(str, gene.choices))}; "
+                    f"none is left of {', '.join(map(str, wanted)) or 'nothing'}"
+                )
+            allowed.append(kept)
+        return tuple(allowed)
+
+    def sample_rows(
+        self, count: int, *, rng: np.random.Generator, allowed: Allowed | None = None
+    ) -> Rows:
         """Uniform rows, not canonical: inactive genes are drawn too."""
-        return rng.integers(0, self._counts, (count, len(self.genes)))
+        if allowed is None:
+            return rng.integers(0, self._counts, (count, len(self.genes)))
+        columns = [rng.choice(np.array(indices), count) for indices in allowed]
+        return np.stack(columns, axis=1)
 
     def mutate_rows(self, rows: Rows, *, rng: np.random.Generator, rate: float) -> Rows:
         """Redraws each entry with probability `rate`."""
