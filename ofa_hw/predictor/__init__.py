@@ -1,1 +1,17 @@
 """Predictors: architecture features to accuracy."""
+
+from ofa_hw.predictor.features import FeatureLayout, feature_layout
+from ofa_hw.predictor.fit import fit_predictor
+from ofa_hw.predictor.load import load_predictor
+from ofa_hw.predictor.mlp import FitReport, MlpPredictor
+from ofa_hw.predictor.types import AccuracyPredictor
+
+__all__ = [
+    "AccuracyPredictor",
+    "FeatureLayout",
+    "FitReport",
+    "MlpPredictor",
+    "feature_layout",
+    "fit_predictor",
+    "load_predictor",
+]

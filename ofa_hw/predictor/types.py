@@ -13,13 +13,12 @@ from ofa_hw.spaces import Rows, SearchSpace, SubnetSpec
 
 @runtime_checkable
 class AccuracyPredictor(Protocol):
-    """Predicts the accuracy of sub-networks without running them.
+    """Predicts the accuracy of sub-networks without running them."""
 
-    Attributes:
-        space: The space whose sub-networks it knows.
-    """
-
-    space: SearchSpace
+    @property
+    def space(self) -> SearchSpace:
+        """The space whose sub-networks it knows."""
+        ...
 
     def predict(self, specs: Sequence[SubnetSpec]) -> npt.NDArray[np.float64]:
         """Top-1 fractions, (n,)."""
