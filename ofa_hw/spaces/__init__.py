@@ -4,6 +4,7 @@ from ofa_hw.spaces.base import Allowed, Gene, Rows, SearchSpace, Slot
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
 from ofa_hw.spaces.proxylessnas import proxylessnas
+from ofa_hw.spaces.published import PublishedNetwork, read_network_config, spec_from_config
 from ofa_hw.spaces.registry import get_space, register_space, space_names
 from ofa_hw.spaces.resnet50 import ResNet50Space, resnet50
 from ofa_hw.spaces.spec import SubnetSpec
@@ -14,6 +15,7 @@ __all__ = [
     "Gene",
     "InvertedResidualNet",
     "InvertedResidualSpace",
+    "PublishedNetwork",
     "ResNet50Space",
     "Rows",
     "SearchSpace",
@@ -23,8 +25,10 @@ __all__ = [
     "get_space",
     "mobilenetv3",
     "proxylessnas",
+    "read_network_config",
     "register_space",
     "resnet50",
     "space_names",
+    "spec_from_config",
     "tiny",
 ]

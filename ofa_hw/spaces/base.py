@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -84,6 +85,12 @@ class SearchSpace:
     ) -> None:
         if not genes or genes[0].field != "resolution":
             raise SpecError(f"the first gene of space {name!r} must be its resolution")
+        for gene in genes:
+            if not gene.choices or list(gene.choices) != sorted(set(gene.choices)):
+                raise SpecError(
+                    f"{gene.name} of space {name!r} has choices {gene.choices}; give at least one, "
+                    "ascending, each once"
+                )
         self.name = name
         self.genes = tuple(genes)
         self.slots = tuple(slots)
@@ -160,6 +167,9 @@ class SearchSpace:
             if len(lists[field]) != expected:
                 raise SpecError(f"{self.name} takes {expected} {field}, got {len(lists[field])}")
         values = [lists[gene.field][gene.index] for gene in self.genes]
+        for gene, value in zip(self.genes, values, strict=True):
+            if not isinstance(value, Real):
+                raise SpecError(f"{gene.name} is {value!r}, which is no number")
         wrong = [
             f"{gene.name} is {value}, choose from {', '.join(map(str, gene.choices))}"
             for gene, value in zip(self.genes, values, strict=True)

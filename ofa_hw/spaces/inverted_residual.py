@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec, make_divisible, se_middle
 from ofa_hw.spaces.base import Gene, SearchSpace, Slot
 
@@ -103,9 +104,10 @@ class InvertedResidualSpace(SearchSpace):
         num_classes: int = 1000,
     ) -> None:
         self.net = net
-        self.kernel_sizes = tuple(sorted(kernel_sizes))
-        self.expand_ratios = tuple(sorted(expand_ratios))
-        genes, slots = self._parts(tuple(sorted(resolutions)), num_classes)
+        self.kernel_sizes = tuple(sorted(set(kernel_sizes)))
+        self.expand_ratios = tuple(sorted(set(expand_ratios)))
+        self._check()
+        genes, slots = self._parts(tuple(sorted(set(resolutions))), num_classes)
         super().__init__(name, genes, slots, num_classes=num_classes)
 
     def block_channels(self) -> list[tuple[int, int, int]]:
@@ -122,12 +124,21 @@ class InvertedResidualSpace(SearchSpace):
         """Middle channels of a block."""
         return make_divisible(round(in_channels * expand_ratio))
 
+    def _check(self) -> None:
+        if bad := [k for k in self.kernel_sizes if k < 1 or k % 2 == 0]:
+            raise SpecError(f"kernel sizes must be odd, got {', '.join(map(str, bad))}")
+        if bad := [e for e in self.expand_ratios if e <= 0]:
+            raise SpecError(f"expansions must be above 0, got {', '.join(map(str, bad))}")
+        for unit in self.net.units:
+            if min(unit.depths, default=0) < 1:
+                raise SpecError(f"a unit runs at least one block, got depths {unit.depths}")
+
     def _parts(
         self, resolutions: tuple[int, ...], num_classes: int
     ) -> tuple[list[Gene], list[Slot]]:
         net = self.net
         genes = [Gene("resolution", 0, resolutions)]
-        genes += [Gene("depths", i, tuple(sorted(u.depths))) for i, u in enumerate(net.units)]
+        genes += [Gene("depths", i, tuple(sorted(set(u.depths)))) for i, u in enumerate(net.units)]
         slots = [Slot((0,), self._stem)]
         reduction, first = 2, 0
         blocks = self.block_channels()

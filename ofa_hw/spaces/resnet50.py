@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec, make_divisible
 from ofa_hw.spaces.base import Gene, SearchSpace, Slot
 from ofa_hw.spaces.mobilenetv3 import RESOLUTIONS
@@ -34,6 +35,7 @@ STAGES = (
     Stage(2048, 2, 2),
 )
 _STEM_CHANNELS = 64
+STEM_DEPTHS = (0, 2)  # 2 runs the optional convolution
 
 
 class ResNet50Space(SearchSpace):
@@ -59,10 +61,12 @@ class ResNet50Space(SearchSpace):
         resolutions: Sequence[int] = RESOLUTIONS,
         num_classes: int = 1000,
     ) -> None:
-        self.depths = tuple(sorted(depths))
-        self.expand_ratios = tuple(sorted(expand_ratios))
-        self.widths = tuple(sorted(widths))
-        genes, slots = self._parts(tuple(sorted(resolutions)), num_classes)
+        self.depths = tuple(sorted(set(depths)))
+        self.expand_ratios = tuple(sorted(set(expand_ratios)))
+        self.widths = tuple(sorted(set(widths)))
+        if min(self.depths, default=-1) < 0:
+            raise SpecError(f"a stage's depths come on top of its base, got {self.depths}")
+        genes, slots = self._parts(tuple(sorted(set(resolutions))), num_classes)
         super().__init__(name, genes, slots, num_classes=num_classes)
 
     def stem_channels(self, middle_index: int, out_index: int) -> tuple[int, int]:
@@ -87,7 +91,7 @@ class ResNet50Space(SearchSpace):
         self, resolutions: tuple[int, ...], num_classes: int
     ) -> tuple[list[Gene], list[Slot]]:
         widths = tuple(range(len(self.widths)))
-        genes = [Gene("resolution", 0, resolutions), Gene("depths", 0, (0, max(self.depths)))]
+        genes = [Gene("resolution", 0, resolutions), Gene("depths", 0, STEM_DEPTHS)]
         genes += [Gene("depths", 1 + i, self.depths) for i in range(len(STAGES))]
         width_gene = len(genes)
         genes += [Gene("width_indices", i, widths) for i in range(2 + len(STAGES))]

@@ -6,7 +6,7 @@ from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidua
 
 
 def tiny(name: str = "tiny", *, num_classes: int = 10) -> InvertedResidualSpace:
-    """A MobileNetV3-like space for 8x8 digits enlarged to 16, 24 or 32 pixels.
+    """A MobileNetV3-like space for 8x8 digits enlarged to 24, 28 or 32 pixels.
 
     Args:
         name: Of the space.
@@ -27,4 +27,4 @@ def tiny(name: str = "tiny", *, num_classes: int = 10) -> InvertedResidualSpace:
         feature_channels=128,
         in_channels=1,
     )
-    return InvertedResidualSpace(name, net, resolutions=(16, 24, 32), num_classes=num_classes)
+    return InvertedResidualSpace(name, net, resolutions=(24, 28, 32), num_classes=num_classes)

@@ -1,0 +1,125 @@
+"""Images to train on: what a data set is, and scikit-learn's digits as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ofa_hw.errors import SpecError
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+
+
+class ImageData(Protocol):
+    """Labelled images in three parts.
+
+    `validation` is held out of the training images: the accuracy predictor's labels come from it.
+    `test` is seen by nothing but the last measurement.
+    """
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are 0 to one less than this."""
+        ...
+
+    def size(self, split: Split) -> int:
+        """Number of images of a part."""
+        ...
+
+    def epoch(
+        self, resolutions: Iterator[int], batch_size: int, *, rng: np.random.Generator
+    ) -> Iterator[Batch]:
+        """Shuffled, augmented training batches, each at the next of `resolutions`.
+
+        Yields:
+            Images (B, C, H, W) float32 and labels (B,) int64. A last, smaller batch is left out.
+        """
+        ...
+
+    def batches(self, split: Split, resolution: int, batch_size: int) -> Iterator[Batch]:
+        """Every image of a part once, in order, as it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class DigitsData:
+    """The 1,797 handwritten digits that come with scikit-learn, 8x8 pixels, in grey.
+
+    They are enlarged bilinearly to the resolution asked for, and shifted by up to a tenth of it in
+    training. A fixed shuffle leaves 1,000 for training, 397 for validation and 400 for the test.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
+    """
+
+    num_classes: int = 10
+    _images: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
+    _labels: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = torch.from_numpy(digits.images / 8.0 - 1.0).float()[:, None]
+        labels = torch.from_numpy(digits.target).long()
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
+        parts: tuple[tuple[Split, int, int], ...] = (
+            ("train", 0, 1000),
+            ("validation", 1000, 1397),
+            ("test", 1397, 1797),
+        )
+        for split, start, end in parts:
+            self._images[split] = images[order[start:end]]
+            self._labels[split] = labels[order[start:end]]
+
+    def size(self, split: Split) -> int:
+        """Number of images of a part."""
+        return len(self._labels[split])
+
+    def epoch(
+        self, resolutions: Iterator[int], batch_size: int, *, rng: np.random.Generator
+    ) -> Iterator[Batch]:
+        """Shuffled, shifted training batches."""
+        order = torch.from_numpy(rng.permutation(self.size("train")))
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            resolution = next(resolutions)
+            images = _enlarge(self._images["train"][chosen], resolution)
+            yield _shift(images, max(1, resolution // 10), rng), self._labels["train"][chosen]
+
+    def batches(self, split: Split, resolution: int, batch_size: int) -> Iterator[Batch]:
+        """Every image of a part once, in order."""
+        for start in range(0, self.size(split), batch_size):
+            images = self._images[split][start : start + batch_size]
+            yield _enlarge(images, resolution), self._labels[split][start : start + batch_size]
+
+
+def _enlarge(images: torch.Tensor, resolution: int) -> torch.Tensor:
+    size = (resolution, resolution)
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+def _shift(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
+    """Moves each image by up to `most` pixels in both directions, edges repeated."""
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (most,) * 4, mode="replicate")
+    top, left = (torch.from_numpy(rng.integers(0, 2 * most + 1, batch)) for _ in range(2))
+    rows = (top[:, None] + torch.arange(height))[:, None, :, None]
+    columns = (left[:, None] + torch.arange(width))[:, None, None, :]
+    return padded[torch.arange(batch)[:, None, None, None], 0, rows, columns]
+
+
+def get_data(name: str) -> ImageData:
+    """A data set by name.
+
+    Raises:
+        SpecError: If there is none of this name.
+    """
+    if name != "digits":
+        raise SpecError(f"no data set {name!r}; there is digits, which comes with scikit-learn")
+    return DigitsData()
