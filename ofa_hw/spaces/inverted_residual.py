@@ -125,10 +125,12 @@ class InvertedResidualSpace(SearchSpace):
         return make_divisible(round(in_channels * expand_ratio))
 
     def _check(self) -> None:
-        if bad := [k for k in self.kernel_sizes if k < 1 or k % 2 == 0]:
-            raise SpecError(f"kernel sizes must be odd, got {', '.join(map(str, bad))}")
-        if bad := [e for e in self.expand_ratios if e <= 0]:
-            raise SpecError(f"expansions must be above 0, got {', '.join(map(str, bad))}")
+        for k in self.kernel_sizes:
+            if k < 1 or k % 2 == 0:
+                raise SpecError(f"a kernel size must be odd, got {k}")
+        for e in self.expand_ratios:
+            if e <= 0:
+                raise SpecError(f"an expansion must be above 0, got {e}")
         for unit in self.net.units:
             if min(unit.depths, default=0) < 1:
                 raise SpecError(f"a unit runs at least one block, got depths {unit.depths}")

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ofa_hw.errors import SpecError
-from ofa_hw.ops import OpSpec
 from ofa_hw.spaces import SearchSpace, SubnetSpec
 from ofa_hw.supernet.blocks import ElasticBlock
 from ofa_hw.supernet.layers import ElasticDepthwise
 from ofa_hw.supernet.plain import build_network
-
-_REMEMBERED_SPECS = 1024
 
 
 class Supernet(nn.Module):
@@ -30,9 +27,6 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.norm_eps = norm_eps
-        # Training evaluates the same few specs often, and checking one costs a good part of a
-        # millisecond; what is kept follows from the space alone.
-        self._ops: dict[SubnetSpec, tuple[OpSpec, ...]] = {}
 
     @abstractmethod
     def layers(self, spec: SubnetSpec) -> Iterator[nn.Module]:
@@ -67,7 +61,7 @@ class Supernet(nn.Module):
             SpecError: If `spec` is none of this space's, or the images have another size than it
                 says.
         """
-        ops = self.ops(spec)
+        ops = self.space.ops(spec)
         if x.shape[1:] != (expected := ops[0].input_shape()[1:]):
             raise SpecError(
                 f"images are {tuple(x.shape[1:])} and the sub-network takes {expected}; resize "
@@ -77,19 +71,6 @@ class Supernet(nn.Module):
             x = layer(x, op) if isinstance(layer, ElasticBlock) else layer(x)
         return x
 
-    def ops(self, spec: SubnetSpec) -> tuple[OpSpec, ...]:
-        """`space.ops`, remembered.
-
-        Raises:
-            SpecError: If `spec` is none of this space's.
-        """
-        ops = self._ops.get(spec)
-        if ops is None:
-            if len(self._ops) >= _REMEMBERED_SPECS:
-                self._ops.clear()
-            ops = self._ops[spec] = self.space.ops(spec)
-        return ops
-
     @torch.no_grad()
     def extract(self, spec: SubnetSpec) -> nn.Sequential:
         """A sub-network as a plain module in eval mode, with weights of its own.
@@ -97,7 +78,7 @@ class Supernet(nn.Module):
         Raises:
             SpecError: If `spec` is none of this space's.
         """
-        ops = self.ops(spec)
+        ops = self.space.ops(spec)
         network = build_network(ops, norm_eps=self.norm_eps, device="meta")
         for layer, op, block in zip(self.layers(spec), ops, network, strict=True):
             views = layer.state(op) if isinstance(layer, ElasticBlock) else layer.state_dict()

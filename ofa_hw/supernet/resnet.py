@@ -22,8 +22,6 @@ class ResNet50Supernet(Supernet):
         eps = self.norm_eps
         ops = space.ops(space.largest())
         stem = [op for op in ops if op.kind == "conv"]
-        if len(stem) == 2:  # a space without the optional convolution
-            stem.insert(1, stem[0])
         self.input_stem = nn.ModuleList(
             [
                 ElasticConv(stem[0], eps),
