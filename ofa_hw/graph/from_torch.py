@@ -9,77 +9,121 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
 from ofa_hw.errors import ExportError
 from ofa_hw.graph import ir
 from ofa_hw.graph.ir import Graph, GraphBuilder, Primitive, Shape
 
-_BY_FUNCTION: dict[Any, Callable[[], Primitive]] = {
+_COMBINATIONS: dict[Any, Callable[[], Primitive]] = {
     operator.add: ir.Add,
     operator.iadd: ir.Add,
     torch.add: ir.Add,
     "add": ir.Add,
+    "add_": ir.Add,
     operator.mul: ir.Mul,
     operator.imul: ir.Mul,
     torch.mul: ir.Mul,
     "mul": ir.Mul,
+    "mul_": ir.Mul,
+}
+_ACTIVATIONS: dict[Any, Callable[[], Primitive]] = {
     F.relu: ir.Relu,
     torch.relu: ir.Relu,
     "relu": ir.Relu,
+    "relu_": ir.Relu,
     F.relu6: ir.Relu6,
     F.hardswish: ir.HardSwish,
     F.hardsigmoid: ir.HardSigmoid,
-    torch.flatten: ir.Flatten,
-    "flatten": ir.Flatten,
+}
+_LAYER_OF_FUNCTION: dict[Any, Callable[..., nn.Module]] = {
+    F.max_pool2d: nn.MaxPool2d,
+    F.avg_pool2d: nn.AvgPool2d,
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
 
 
 def trace(module: nn.Module, input_shape: Shape) -> Graph:
     """Does what `Graph.from_torch` says."""
-    if module.training:
+    if any(layer.training for layer in module.modules()):
         raise ExportError("the network is in training mode; call .eval() on it first")
     try:
         traced = fx.symbolic_trace(module)
-    except (fx.proxy.TraceError, TypeError) as error:
+    except (TraceError, TypeError) as error:
         raise ExportError(f"torch.fx cannot trace the network: {error}") from error
-    layers = dict(traced.named_modules())
+    _drop_what_does_nothing(traced)
     builder = GraphBuilder(input_shape)
     names: dict[fx.Node, str] = {}
     for node in traced.graph.nodes:
-        inputs = [names[arg] for arg in node.args if isinstance(arg, fx.Node)]
+        operands = (*node.args, *node.kwargs.values())
+        inputs = [names[arg] for arg in operands if isinstance(arg, fx.Node)]
         match node.op:
             case "placeholder" if not names:
                 names[node] = builder.input
             case "call_module":
-                names[node] = _add_layer(builder, layers[node.target], node, inputs)
-            case "call_function" | "call_method" if node.target in _BY_FUNCTION:
-                names[node] = _add_function(builder, node, inputs)
-            case "output" if len(inputs) == 1:
-                return _cut(builder, inputs[0])
+                layer = traced.get_submodule(node.target)
+                names[node] = _add_layer(builder, layer, node, *inputs)
+            case "call_function" | "call_method":
+                names[node] = _add_function(builder, traced, node, inputs)
+            case "output" if len(inputs) == 1 and builder.nodes:
+                return builder.build()
+            case "output":
+                raise ExportError("the network must compute one tensor from its input")
             case _:
                 raise ExportError(f"no primitive for {node.op} {node.target!r} of the network")
     raise AssertionError("torch.fx ends every graph with an output")
 
 
-def _cut(builder: GraphBuilder, output: str) -> Graph:
-    """The graph up to `output`: torch.fx keeps dead nodes."""
-    while builder.nodes and builder.nodes[-1].output != output:
-        builder.nodes.pop()
-    return builder.build()
+def _drop_what_does_nothing(traced: fx.GraphModule) -> None:
+    """Removes identities, so that a tensor's users are those that compute, and dead nodes."""
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and isinstance(
+            traced.get_submodule(node.target), nn.Identity | nn.Dropout | nn.Dropout2d
+        ):
+            node.replace_all_uses_with(node.args[0])
+    traced.graph.eliminate_dead_code()
 
 
-def _add_function(b: GraphBuilder, node: fx.Node, inputs: list[str]) -> str:
-    make = _BY_FUNCTION[node.target]
-    if make is ir.Flatten and (tuple(node.args[1:]) or (node.kwargs.get("start_dim"),)) != (1,):
-        raise ExportError(f"{node.name} flattens other dimensions than C, H and W")
-    if make in (ir.Add, ir.Mul) and len(inputs) != 2:
-        raise ExportError(f"{node.name} combines a tensor with a constant, which no primitive does")
-    return b.add(make(), *inputs)
+def _add_function(b: GraphBuilder, traced: fx.GraphModule, node: fx.Node, inputs: list[str]) -> str:
+    target = node.target
+    options = {key: value for key, value in node.kwargs.items() if not isinstance(value, fx.Node)}
+    if target in _COMBINATIONS:
+        if len(inputs) != 2 or options:
+            raise ExportError(
+                f"{node.name} does more than combine two tensors: {node.format_node()}"
+            )
+        return b.add(_COMBINATIONS[target](), *inputs)
+    if target in _ACTIVATIONS:
+        return b.add(_ACTIVATIONS[target](), *inputs)
+    if target in (torch.flatten, "flatten"):
+        dims: dict[str, Any] = {"start_dim": 0, "end_dim": -1}
+        dims |= dict(zip(dims, node.args[1:], strict=False)) | options
+        if tuple(dims.values()) not in ((1, -1), (1, 3)):
+            raise ExportError(f"{node.name} flattens other dimensions than C, H and W")
+        return b.add(ir.Flatten(), *inputs)
+    if target in (torch.mean, "mean"):
+        return _mean(b, node, inputs, options)
+    if target in _LAYER_OF_FUNCTION:
+        normal = node.normalized_arguments(traced, normalize_to_only_use_kwargs=True)
+        if normal is not None:
+            arguments = {key: value for key, value in normal.kwargs.items() if key != "input"}
+            return _add_layer(b, _LAYER_OF_FUNCTION[target](**arguments), node, *inputs)
+    raise ExportError(f"no primitive for {node.format_node()} of the network")
 
 
-def _add_layer(b: GraphBuilder, layer: nn.Module, node: fx.Node, inputs: list[str]) -> str:
-    (x,) = inputs
+def _mean(b: GraphBuilder, node: fx.Node, inputs: list[str], options: dict[str, Any]) -> str:
+    """A mean over H and W is a global pool."""
+    positional: dict[str, Any] = dict(zip(("dim", "keepdim"), node.args[1:], strict=False))
+    arguments = {"dim": None, "keepdim": False} | positional | options
+    dims = arguments["dim"]
+    if not isinstance(dims, list | tuple) or sorted(d % 4 for d in dims) != [2, 3]:
+        raise ExportError(f"{node.name} averages over other dimensions than H and W")
+    pooled = b.add(ir.GlobalAvgPool(), *inputs)
+    return pooled if arguments["keepdim"] else b.add(ir.Flatten(), pooled)
+
+
+def _add_layer(b: GraphBuilder, layer: nn.Module, node: fx.Node, x: str) -> str:
     match layer:
         case nn.Conv2d():
             return b.add(_convolution(layer, str(node.target)), x)
@@ -97,19 +141,25 @@ def _add_layer(b: GraphBuilder, layer: nn.Module, node: fx.Node, inputs: list[st
             return b.add(ir.HardSigmoid(), x)
         case nn.AdaptiveAvgPool2d() if layer.output_size in (1, (1, 1)):
             return b.add(ir.GlobalAvgPool(), x)
-        case nn.MaxPool2d(kernel_size=int(k), stride=int(s), padding=int(p)) if (
-            not layer.ceil_mode and layer.dilation == 1
-        ):
-            return b.add(ir.MaxPool(k, s, p), x)
-        case nn.AvgPool2d(kernel_size=int(k), stride=int(s)) if layer.padding == 0 and (
-            layer.ceil_mode or k == s == 1
-        ):
-            return b.add(ir.AvgPool(k, s), x)
+        case nn.MaxPool2d(ceil_mode=False, dilation=1, return_indices=False):
+            window = (layer.kernel_size, layer.stride, layer.padding)
+            return b.add(ir.MaxPool(*(_alike(size, node) for size in window)), x)
+        case nn.AvgPool2d(padding=0 | (0, 0), divisor_override=None):
+            pool = ir.AvgPool(_alike(layer.kernel_size, node), _alike(layer.stride, node))
+            sizes = b.build().shapes[x][2:]
+            if layer.ceil_mode or all((s - pool.kernel_size) % pool.stride == 0 for s in sizes):
+                return b.add(pool, x)
         case nn.Flatten(start_dim=1, end_dim=-1):
             return b.add(ir.Flatten(), x)
-        case nn.Dropout() | nn.Identity():
-            return x
-    raise ExportError(f"no primitive for {node.target}, a {layer}")
+    raise ExportError(f"no primitive for {node.name}, a {layer}")
+
+
+def _alike(size: int | tuple[int, ...], node: fx.Node) -> int:
+    """The one size of both dimensions."""
+    sizes = {size} if isinstance(size, int) else set(size)
+    if len(sizes) != 1:
+        raise ExportError(f"{node.name} has a window that is not square: {size}")
+    return sizes.pop()
 
 
 def _convolution(layer: nn.Conv2d, name: str) -> ir.Conv:
@@ -123,10 +173,11 @@ def _convolution(layer: nn.Conv2d, name: str) -> ir.Conv:
 
 def _fold(b: GraphBuilder, norm: nn.BatchNorm2d, node: fx.Node, x: str) -> str:
     """Folds a batch norm into the convolution that wrote `x`, which nothing else may read."""
-    source = node.args[0]
-    before = b.nodes[-1]
-    shared = isinstance(source, fx.Node) and len(source.users) > 1
-    if before.output != x or not isinstance(before.op, ir.Conv) or shared:
+    index, before = next(
+        ((i, n) for i, n in enumerate(b.nodes) if n.output == x), (0, None)
+    )  # not always the last node: two branches may be computed side by side
+    shared = len(node.all_input_nodes[0].users) > 1
+    if before is None or not isinstance(before.op, ir.Conv) or shared:
         raise ExportError(f"{node.target} does not follow a convolution of its own")
     if norm.running_mean is None or norm.running_var is None:
         raise ExportError(f"{node.target} keeps no running statistics, so it cannot be folded")
@@ -138,7 +189,7 @@ def _fold(b: GraphBuilder, norm: nn.BatchNorm2d, node: fx.Node, x: str) -> str:
     weight = (conv.weight * scale[:, None, None, None]).astype(np.float32)
     bias = (shift if conv.bias is None else shift + conv.bias * scale).astype(np.float32)
     folded = ir.Conv(weight, bias, conv.stride, conv.padding, conv.groups)
-    b.nodes[-1] = ir.Node(before.output, folded, before.inputs)
+    b.nodes[index] = ir.Node(before.output, folded, before.inputs)
     return x
 
 

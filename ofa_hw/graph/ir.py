@@ -1,8 +1,7 @@
 """The intermediate representation between a network and the runtimes it is lowered to.
 
-Shapes are (N, C, H, W), or (N, C) after `Flatten`; a lowering chooses its own layout. Batch norm is
-folded into the convolution before it. Semantics are torch's: symmetric padding, average pools
-that round their size up and divide by the elements they see.
+A network is a list of primitives with numpy weights; a lowering chooses its own layout. Batch norm
+is folded into the convolution before it.
 """
 
 from __future__ import annotations
@@ -11,124 +10,52 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from ofa_hw.errors import ExportError
+from ofa_hw.graph.primitives import (
+    Add,
+    Array,
+    AvgPool,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    HardSigmoid,
+    HardSwish,
+    Linear,
+    MaxPool,
+    Mul,
+    Node,
+    Primitive,
+    Relu,
+    Relu6,
+    Shape,
+)
+from ofa_hw.graph.shapes import output_shape
 
 if TYPE_CHECKING:
     import torch
 
-Array: TypeAlias = npt.NDArray[np.float32]
-Shape: TypeAlias = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Conv:
-    """Convolution with square kernel, stride and symmetric padding.
-
-    Attributes:
-        weight: (out_channels, in_channels / groups, k, k).
-        bias: (out_channels,) or None.
-    """
-
-    weight: Array
-    bias: Array | None = None
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Linear:
-    """Fully connected layer on (N, C); `weight` is (out_features, in_features)."""
-
-    weight: Array
-    bias: Array | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MaxPool:
-    """Max pool with symmetric padding by minus infinity; sizes round down."""
-
-    kernel_size: int
-    stride: int
-    padding: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AvgPool:
-    """Average pool without padding; sizes round up, a cut-off window averages what it sees."""
-
-    kernel_size: int
-    stride: int
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalAvgPool:
-    """Average over H and W, which become 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flatten:
-    """(N, C, H, W) to (N, C * H * W)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Add:
-    """Sum of two tensors of one shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mul:
-    """Product of two tensors; (N, C, 1, 1) is broadcast over H and W."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relu:
-    """max(x, 0)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relu6:
-    """min(max(x, 0), 6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class HardSigmoid:
-    """relu6(x + 3) / 6."""
-
-
-@dataclass(frozen=True, slots=True)
-class HardSwish:
-    """x * relu6(x + 3) / 6 (https://arxiv.org/abs/1905.02244)."""
-
-
-Primitive: TypeAlias = (
-    Conv
-    | Linear
-    | MaxPool
-    | AvgPool
-    | GlobalAvgPool
-    | Flatten
-    | Add
-    | Mul
-    | Relu
-    | Relu6
-    | HardSigmoid
-    | HardSwish
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One primitive, the names of the tensors it reads and of the one it writes."""
-
-    output: str
-    op: Primitive
-    inputs: tuple[str, ...]
+__all__ = [
+    "Add",
+    "Array",
+    "AvgPool",
+    "Conv",
+    "Flatten",
+    "GlobalAvgPool",
+    "Graph",
+    "GraphBuilder",
+    "HardSigmoid",
+    "HardSwish",
+    "Linear",
+    "MaxPool",
+    "Mul",
+    "Node",
+    "Primitive",
+    "Relu",
+    "Relu6",
+    "Shape",
+]
 
 
 @dataclass(frozen=True)
@@ -160,7 +87,7 @@ class Graph:
         """Shape of every tensor by name."""
         shapes = {self.input: self.input_shape}
         for node in self.nodes:
-            shapes[node.output] = _output_shape(node, [shapes[name] for name in node.inputs])
+            shapes[node.output] = output_shape(node, [shapes[name] for name in node.inputs])
         return shapes
 
     @property
@@ -266,36 +193,3 @@ class GraphBuilder:
 
 def _runs_in_place(op: Primitive) -> bool:
     return isinstance(op, Add | Mul | Relu | Relu6 | HardSigmoid | HardSwish | Flatten)
-
-
-def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
-    shape = inputs[0]
-    match node.op:
-        case Conv(weight=weight, stride=stride, padding=padding, groups=groups):
-            n, c, h, w = shape
-            out, cin, k, _ = weight.shape
-            if cin * groups != c:
-                raise ExportError(f"{node.output} takes {cin * groups} channels and is given {c}")
-            return (n, out, *((x + 2 * padding - k) // stride + 1 for x in (h, w)))
-        case Linear(weight=weight):
-            if len(shape) != 2 or weight.shape[1] != shape[1]:
-                raise ExportError(f"{node.output} takes {weight.shape[1]} features, got {shape}")
-            return (shape[0], weight.shape[0])
-        case MaxPool(kernel_size=k, stride=stride, padding=padding):
-            n, c, h, w = shape
-            return (n, c, *((x + 2 * padding - k) // stride + 1 for x in (h, w)))
-        case AvgPool(kernel_size=k, stride=stride):
-            n, c, h, w = shape
-            return (n, c, *(-((k - x) // stride) + 1 for x in (h, w)))
-        case GlobalAvgPool():
-            return (*shape[:2], 1, 1)
-        case Flatten():
-            return (shape[0], math.prod(shape[1:]))
-        case Add():
-            if inputs[0] != inputs[1]:
-                raise ExportError(f"{node.output} adds {inputs[0]} and {inputs[1]}")
-            return shape
-        case Mul():
-            return tuple(max(a, b) for a, b in zip(*inputs, strict=True))
-        case Relu() | Relu6() | HardSigmoid() | HardSwish():
-            return shape
