@@ -1,1 +1,37 @@
-"""Search: the best sub-network under constraints."""
+"""Search: the best sub-network for a budget, over factor tables of its costs."""
+
+from ofa_hw.search.costs import (
+    COSTS,
+    MACS,
+    PARAMS,
+    PEAK_BYTES,
+    WEIGHT_BYTES,
+    Constraint,
+    Cost,
+    CostModel,
+    LatencyModel,
+    latency_cost,
+)
+from ofa_hw.search.factors import FactorTables, compile_costs
+from ofa_hw.search.run import latency_range, search
+from ofa_hw.search.types import Candidate, SearchResult, Step
+
+__all__ = [
+    "COSTS",
+    "MACS",
+    "PARAMS",
+    "PEAK_BYTES",
+    "WEIGHT_BYTES",
+    "Candidate",
+    "Constraint",
+    "Cost",
+    "CostModel",
+    "FactorTables",
+    "LatencyModel",
+    "SearchResult",
+    "Step",
+    "compile_costs",
+    "latency_cost",
+    "latency_range",
+    "search",
+]

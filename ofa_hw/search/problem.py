@@ -1,0 +1,88 @@
+"""Problem: what a search may choose, must keep to and wants, for populations of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ofa_hw.predictor import AccuracyPredictor
+from ofa_hw.search.factors import FactorTables, Floats
+from ofa_hw.spaces import Allowed, Rows, SearchSpace
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Problem:
+    """A space with allowed choices, limits on costs and an objective to maximise.
+
+    It remembers the value of every network seen, so that none is predicted twice.
+
+    Attributes:
+        tables: The costs.
+        limits: Of each cost; infinite for none.
+        allowed: For each gene the indices of its allowed choices.
+        evaluations: Values asked for.
+    """
+
+    def __init__(
+        self, tables: FactorTables, limits: Sequence[float], objective: AccuracyPredictor
+    ) -> None:
+        self.tables = tables
+        self.limits = np.array(limits, np.float64)
+        self.allowed: Allowed = tables.allowed
+        self.evaluations = 0
+        self._objective = objective
+        self._index: dict[bytes, int] = {}
+        self._rows: list[Rows] = []
+        self._values = np.empty(0)
+        lowest = [indices[0] for indices in self.allowed]
+        self._lowest = np.array(lowest, np.int64)
+        self.moves = [
+            (gene, choice)
+            for gene, indices in enumerate(self.allowed)
+            for choice in indices
+            if len(indices) > 1
+        ]
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space."""
+        return self.tables.space
+
+    @property
+    def distinct(self) -> int:
+        """Different networks seen."""
+        return len(self._index)
+
+    def feasible(self, rows: Rows) -> Flags:
+        """Which rows keep every limit, (n,)."""
+        kept: Flags = np.all(self.tables.evaluate(rows) <= self.limits, axis=1)
+        return kept
+
+    def canonical(self, rows: Rows) -> Rows:
+        """Equal rows for equal networks; inactive entries are the lowest allowed choice."""
+        return np.where(self.space.active(rows), rows, self._lowest)
+
+    def values(self, rows: Rows) -> Floats:
+        """The objective of canonical rows, (n,)."""
+        self.evaluations += len(rows)
+        keys = [row.tobytes() for row in rows.astype(np.uint8)]
+        index = self._index
+        fresh: list[int] = []
+        for position, key in enumerate(keys):
+            if key not in index:
+                index[key] = len(index)
+                fresh.append(position)
+        if fresh:
+            new = rows[fresh]
+            values = self._objective.predict_rows(self.space.canonical_rows(new))
+            self._rows.append(new)
+            self._values = np.append(self._values, values)
+        return self._values[[index[key] for key in keys]]
+
+    def seen(self) -> tuple[Rows, Floats]:
+        """Every network whose value was asked for, and the values."""
+        return np.concatenate(self._rows), self._values

@@ -1,0 +1,173 @@
+"""search: the most accurate network within a latency budget and other limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ofa_hw.errors import SpecError
+from ofa_hw.predictor import AccuracyPredictor
+from ofa_hw.search.costs import COSTS, Constraint, Cost, CostModel, latency_cost
+from ofa_hw.search.evolution import evolve
+from ofa_hw.search.factors import FactorTables, compile_costs, covered_resolutions
+from ofa_hw.search.feasible import cost_range, feasible_rows
+from ofa_hw.search.polish import polish
+from ofa_hw.search.problem import Problem
+from ofa_hw.search.types import Candidate, SearchResult, Step
+from ofa_hw.spaces import Allowed, Rows, SearchSpace
+
+_POPULATION = 300
+
+
+def search(
+    space: SearchSpace,
+    *,
+    predictor: AccuracyPredictor,
+    lut: CostModel | Sequence[CostModel],
+    latency_ms: float | Sequence[float],
+    resolutions: Sequence[int] | None = None,
+    restrict: Mapping[str, Sequence[int | float]] | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    weight_bytes: float | None = None,
+    peak_bytes: float | None = None,
+    constraints: Iterable[Constraint] = (),
+    generations: int = 40,
+    seed: int = 0,
+) -> SearchResult:
+    """Finds the most accurate network within limits.
+
+    Args:
+        space: The space to search.
+        predictor: What to maximise: predicted top-1, or anything else with its interface.
+        lut: A latency table; several for one network on several devices.
+        latency_ms: The budget, in milliseconds; one a table.
+        resolutions: Input resolutions to choose from; by default all that the tables cover.
+        restrict: Allowed values of other fields, e.g. `{"kernel_sizes": (3, 5)}`.
+        macs: Limit of the multiply-accumulates of one image.
+        params: Limit of the parameters.
+        weight_bytes: Limit of the float32 weights.
+        peak_bytes: Limit of the activations alive at once, batch 1 in float32.
+        constraints: Limits of other costs.
+        generations: How long evolution goes on before the polish.
+        seed: The same seed gives the same answer.
+
+    Raises:
+        SpecError: If a limit or a choice is none, or the predictor is of another space.
+        MissingOpError: If a table lacks operators; it names all of them.
+        InfeasibleError: If no network is within the limits; it names the nearest values.
+    """
+    limited = _latency_constraints(lut, latency_ms)
+    for name, limit in (
+        ("macs", macs),
+        ("params", params),
+        ("weight_bytes", weight_bytes),
+        ("peak_bytes", peak_bytes),
+    ):
+        if limit is not None:
+            limited.append(Constraint(COSTS[name], limit))
+    limited += constraints
+    if predictor.space.name != space.name:
+        raise SpecError(
+            f"the predictor knows sub-networks of {predictor.space.name}, not of {space.name}; "
+            f"load it with load_predictor(path, space=...) or search {predictor.space.name}"
+        )
+    rng = np.random.default_rng(seed)
+    tables = _compile(space, [c.cost for c in limited], resolutions, restrict)
+    problem = Problem(tables, [c.at_most * (1 + 1e-9) for c in limited], predictor)
+    rows = feasible_rows(tables, [c.at_most for c in limited], _POPULATION, rng=rng)
+    history: list[Step] = []
+    rows = evolve(
+        problem, rows, rng=rng, generations=generations, population=_POPULATION, history=history
+    )
+    ends = polish(problem, rows[:16])
+    values = problem.values(ends)
+    best = ends[values.argmax()]
+    history.append(Step(problem.distinct, float(values.max())))
+    return SearchResult(
+        best=_candidates(problem, best[None])[0],
+        front=_candidates(problem, _front(problem)),
+        history=tuple(history),
+        seed=seed,
+        evaluations=problem.evaluations,
+        distinct=problem.distinct,
+    )
+
+
+def latency_range(
+    space: SearchSpace,
+    lut: CostModel,
+    *,
+    resolutions: Sequence[int] | None = None,
+    restrict: Mapping[str, Sequence[int | float]] | None = None,
+) -> tuple[float, float]:
+    """The exact smallest and largest latency of a space by a table, in milliseconds."""
+    return cost_range(_compile(space, [latency_cost(lut)], resolutions, restrict), 0)
+
+
+def _latency_constraints(
+    lut: CostModel | Sequence[CostModel], latency_ms: float | Sequence[float]
+) -> list[Constraint]:
+    models = list(lut) if isinstance(lut, Sequence) else [lut]
+    budgets = list(latency_ms) if isinstance(latency_ms, Sequence) else [latency_ms]
+    if len(models) != len(budgets):
+        raise SpecError(f"{len(models)} latency tables need as many budgets, got {len(budgets)}")
+    names = ["latency_ms", *(f"latency_ms_{i}" for i in range(2, len(models) + 1))]
+    return [
+        Constraint(latency_cost(model, name=name), budget)
+        for model, name, budget in zip(models, names, budgets, strict=True)
+    ]
+
+
+def _compile(
+    space: SearchSpace,
+    costs: Sequence[Cost],
+    resolutions: Sequence[int] | None,
+    restrict: Mapping[str, Sequence[int | float]] | None,
+) -> FactorTables:
+    allowed = _allowed(space, costs, resolutions, restrict or {})
+    return compile_costs(space, costs, allowed=allowed)
+
+
+def _allowed(
+    space: SearchSpace,
+    costs: Sequence[Cost],
+    resolutions: Sequence[int] | None,
+    restrict: Mapping[str, Sequence[int | float]],
+) -> Allowed:
+    fields = dict(restrict)
+    if resolutions is not None:
+        if unknown := [r for r in resolutions if r not in space.resolutions]:
+            raise SpecError(
+                f"{space.name} has no resolution {', '.join(map(str, unknown))}; "
+                f"it has {', '.join(map(str, space.resolutions))}"
+            )
+        fields["resolution"] = resolutions
+    allowed = space.allowed(fields)
+    return allowed if "resolution" in fields else covered_resolutions(space, costs, allowed)
+
+
+def _candidates(problem: Problem, rows: Rows) -> tuple[Candidate, ...]:
+    rows = problem.canonical(rows)
+    names = [cost.name for cost in problem.tables.costs]
+    return tuple(
+        Candidate(spec, float(value), dict(zip(names, costs, strict=True)))
+        for spec, value, costs in zip(
+            problem.space.decode(rows),
+            problem.values(rows),
+            problem.tables.evaluate(rows).tolist(),
+            strict=True,
+        )
+    )
+
+
+def _front(problem: Problem) -> Rows:
+    """Feasible rows seen that none other beats in value and first cost, cheapest first."""
+    rows, values = problem.seen()
+    kept = problem.feasible(rows)
+    rows, values = rows[kept], values[kept]
+    cost = problem.tables.evaluate(rows)[:, 0]
+    order = np.lexsort((-values, cost))
+    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], values[order][:-1]]))
+    return rows[order][values[order] > best_before]
