@@ -4,7 +4,8 @@ from ofa_hw.spaces.base import Allowed, Gene, Rows, SearchSpace, Slot
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
 from ofa_hw.spaces.proxylessnas import proxylessnas
-from ofa_hw.spaces.published import PublishedNetwork, read_network_config, spec_from_config
+from ofa_hw.spaces.published import PublishedNetwork, read_network_config
+from ofa_hw.spaces.recognise import spec_from_config
 from ofa_hw.spaces.registry import get_space, register_space, space_names
 from ofa_hw.spaces.resnet50 import ResNet50Space, resnet50
 from ofa_hw.spaces.spec import SubnetSpec

@@ -8,18 +8,14 @@ kind of layer than the two families have is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec, se_middle
-from ofa_hw.spaces.base import SearchSpace
-from ofa_hw.spaces.inverted_residual import InvertedResidualSpace
-from ofa_hw.spaces.registry import get_space, space_names
-from ofa_hw.spaces.spec import SubnetSpec
 
 FAMILIES: Final = ("MobileNetV3", "ProxylessNASNets")
 _CONV: Final = {
@@ -79,103 +75,12 @@ def read_network_config(
     family = config.get("name")
     if family not in FAMILIES:
         raise SpecError(f"the network is of family {family!r}; known are {', '.join(FAMILIES)}")
-    try:
-        ops = _chain(config, resolution)
-    except AttributeError as error:
-        raise SpecError(f"the network's configuration is damaged: {error}") from error
+    ops = _chain(config, resolution)
     for before, after in pairwise(ops):
         if before.out_channels != after.in_channels:
             raise SpecError(f"{after} follows {before}, which gives other channels than it takes")
     norm_eps = _field(_field(config, "bn", dict, "the network"), "eps", float, "bn")
     return PublishedNetwork(str(family), ops, norm_eps)
-
-
-def spec_from_config(
-    config: str | Path | Mapping[str, Any],
-    resolution: int | None = None,
-    *,
-    space: SearchSpace | str | None = None,
-) -> SubnetSpec:
-    """The sub-network that a published file describes.
-
-    Args:
-        config: See `read_network_config`.
-        resolution: See `read_network_config`.
-        space: The space that must contain it; by default the first known one that does.
-
-    Raises:
-        SpecError: If the file cannot be read, or no such space contains the network; the message
-            says for each why not.
-    """
-    network = read_network_config(config, resolution)
-    reasons = []
-    for name in space_names() if space is None else (space,):
-        candidate = get_space(name) if isinstance(name, str) else name
-        try:
-            return _spec_in(candidate, network)
-        except SpecError as error:
-            reasons.append(f"{candidate.name}: {error}")
-    raise SpecError(
-        f"no space contains this {network.family} ({'; '.join(reasons)}); "
-        "read_network_config(...).ops still build it as a plain network"
-    )
-
-
-def _spec_in(space: SearchSpace, network: PublishedNetwork) -> SubnetSpec:
-    if not isinstance(space, InvertedResidualSpace):
-        raise SpecError("it has no inverted residuals")
-    ops = network.ops
-    frame = space.ops(space.largest())
-    count = len(space.block_channels())
-    head = len(ops) - (len(frame) - 2 - count)
-    # Resolutions are compared last, so that another family is called so at any resolution.
-    for op, own in zip(ops[:2] + ops[head:], frame[:2] + frame[2 + count :], strict=False):
-        if op != replace(own, resolution=op.resolution):
-            raise SpecError(f"it has {own} where the network has {op}")
-    if network.norm_eps != space.net.norm_eps:
-        raise SpecError(f"its batch norms have epsilon {space.net.norm_eps}")
-    depths, kernel_sizes, expand_ratios = _genes(space, ops[2:head])
-    spec = space.spec(
-        resolution=ops[0].resolution,
-        depths=depths,
-        kernel_sizes=kernel_sizes,
-        expand_ratios=expand_ratios,
-    )
-    for op, own in zip(ops, space.ops(spec), strict=True):
-        if op != own:
-            raise SpecError(f"it has {own} where the network has {op}")
-    return spec
-
-
-def _genes(
-    space: InvertedResidualSpace, blocks: Sequence[OpSpec]
-) -> tuple[list[int], list[int], list[float]]:
-    """Depths, kernel sizes and expansions, full length, of a network's elastic blocks."""
-    starts = [
-        i
-        for i, op in enumerate(blocks)
-        if i == 0 or op.stride > 1 or op.in_channels != op.out_channels
-    ]
-    units = [blocks[a:b] for a, b in pairwise([*starts, len(blocks)])]
-    if len(units) != len(space.net.units):
-        raise SpecError(f"it has {len(space.net.units)} units, the network {len(units)}")
-    kernel_sizes: list[int] = []
-    expand_ratios: list[float] = []
-    for unit, ops in zip(space.net.units, units, strict=True):
-        most = max(unit.depths)
-        if len(ops) > most:
-            raise SpecError(f"its unit of {unit.channels} channels has up to {most} blocks")
-        kernel_sizes += [op.kernel_size for op in ops] + [0] * (most - len(ops))
-        expand_ratios += [_expand_ratio(space, op) for op in ops] + [0] * (most - len(ops))
-    return [len(ops) for ops in units], kernel_sizes, expand_ratios
-
-
-def _expand_ratio(space: InvertedResidualSpace, op: OpSpec) -> float:
-    for ratio in space.expand_ratios:
-        if space.middle_channels(op.in_channels, ratio) == op.mid_channels:
-            return ratio
-    listed = ", ".join(map(str, space.expand_ratios))
-    raise SpecError(f"none of its expansions {listed} gives {op}")
 
 
 def _chain(config: Mapping[str, Any], resolution: int) -> tuple[OpSpec, ...]:
@@ -211,11 +116,15 @@ def _conv(config: Mapping[str, Any], name: str, resolution: int) -> OpSpec:
 
 
 def _mbconv(block: Mapping[str, Any], where: str, resolution: int) -> OpSpec:
+    if not isinstance(block, dict):
+        raise SpecError(f"{where} must be a block, got {block!r}")
     key = "mobile_inverted_conv" if "mobile_inverted_conv" in block else "conv"
     layer = _layer(block, key, {"name": "MBInvertedConvLayer"})
     in_channels = _field(layer, "in_channels", int, where)
     expand = _field(layer, "expand_ratio", float, where)
-    middle = layer.get("mid_channels") or round(in_channels * expand)
+    middle = round(in_channels * expand)
+    if layer.get("mid_channels") is not None:
+        middle = _field(layer, "mid_channels", int, where)
     shortcut = block.get("shortcut")
     if shortcut is not None:
         _layer(block, "shortcut", {"name": "IdentityLayer", "use_bn": False, "act_func": None})
