@@ -1,0 +1,62 @@
+"""The formats of files: which runtime writes and runs what a name ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ofa_hw.errors import ExportError
+from ofa_hw.graph import Graph
+from ofa_hw.lowering.onnx import to_onnx
+from ofa_hw.lowering.sessions import OnnxSession, Session, TfliteSession
+from ofa_hw.lowering.tflite import to_tflite
+
+FORMATS: Final = (".onnx", ".tflite", ".pt2")
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name ends in, e.g. `.onnx`.
+
+    Raises:
+        ExportError: If it is none of `FORMATS`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ExportError(f"{path.name!r} names no known format; end it in {', '.join(FORMATS)}")
+    return suffix
+
+
+def write_file(graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a graph in the format that the file's name ends in.
+
+    Raises:
+        ExportError: If the name ends in none of `FORMATS`, or the graph has no such form.
+    """
+    match format_of(path):
+        case ".onnx":
+            path.write_bytes(to_onnx(graph, metadata=metadata))
+        case ".tflite":
+            path.write_bytes(to_tflite(graph, metadata=metadata))
+        case _:
+            from ofa_hw.lowering.torch_session import write_program
+
+            write_program(graph, path, metadata=metadata)
+
+
+def open_file(path: Path, *, threads: int = 1) -> Session:
+    """Opens a file in the runtime of its format.
+
+    Raises:
+        ExportError: If the name ends in none of `FORMATS`.
+        ProfilerError: If the file is missing, or its runtime cannot load it.
+    """
+    match format_of(path):
+        case ".onnx":
+            return OnnxSession(path, threads=threads)
+        case ".tflite":
+            return TfliteSession(path, threads=threads)
+        case _:
+            from ofa_hw.lowering.torch_session import TorchSession
+
+            return TorchSession(path, threads=threads)
