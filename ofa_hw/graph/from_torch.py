@@ -48,8 +48,10 @@ def trace(module: nn.Module, input_shape: Shape) -> Graph:
     """Does what `Graph.from_torch` says."""
     if any(layer.training for layer in module.modules()):
         raise ExportError("the network is in training mode; call .eval() on it first")
+    # torch.fx looks into the module that it is given, even if that is a layer.
+    root = module if any(True for _ in module.children()) else nn.Sequential(module)
     try:
-        traced = fx.symbolic_trace(module)
+        traced = fx.symbolic_trace(root)
     except (TraceError, TypeError) as error:
         raise ExportError(f"torch.fx cannot trace the network: {error}") from error
     _drop_what_does_nothing(traced)
@@ -107,7 +109,8 @@ def _add_function(b: GraphBuilder, traced: fx.GraphModule, node: fx.Node, inputs
     if target in _LAYER_OF_FUNCTION:
         normal = node.normalized_arguments(traced, normalize_to_only_use_kwargs=True)
         if normal is not None:
-            arguments = {key: value for key, value in normal.kwargs.items() if key != "input"}
+            # An empty stride is how functional pools write "as the kernel", which layers omit.
+            arguments = {k: v for k, v in normal.kwargs.items() if k != "input" and v != []}
             return _add_layer(b, _LAYER_OF_FUNCTION[target](**arguments), node, *inputs)
     raise ExportError(f"no primitive for {node.format_node()} of the network")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +66,7 @@ class TfliteSession:
         self._name = model_name(model)
         package, self._interpreter = _make_interpreter(model, self._name, threads, xnnpack)
         self.runtime = _RUNTIMES[package]
-        self.runtime_version = importlib.metadata.version(self.runtime)
+        self.runtime_version = str(importlib.import_module(package).__version__)
         details = self._interpreter.get_input_details()
         self.inputs = tuple(map(_tensor_info, details))
         self._indices: list[int] = [detail["index"] for detail in details]
