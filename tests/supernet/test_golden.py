@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from ofa_hw.graph import Graph
+from ofa_hw.lowering.onnx import to_onnx
+from ofa_hw.lowering.sessions import OnnxSession, TfliteSession
+from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet, load_supernet
 
@@ -100,3 +104,33 @@ def test_costs_are_the_references(golden_cases: list[Case]) -> None:
 def test_every_published_case_is_covered(golden_cases: list[Case]) -> None:
     assert {case["net"] for case in golden_cases} == set(NAMES)
     assert len(golden_cases) == 32
+
+
+def runtime_error(net: Supernet, case: Case, runtime: str) -> float:
+    spec = spec_of(net.space, case)
+    x = image(spec.resolution)
+    graph = Graph.from_torch(net.extract(spec), x.shape)
+    session = (
+        OnnxSession(to_onnx(graph)) if runtime == "onnxruntime" else TfliteSession(to_tflite(graph))
+    )
+    return error(session.run(x), case)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tflite"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_file_gives_the_references_output(
+    name: str, runtime: str, golden_cases: list[Case], golden_weights: Callable[[str], State]
+) -> None:
+    (net, cases), *_ = supernets(golden_cases, golden_weights, name)
+    assert runtime_error(net, min(cases, key=lambda case: case["macs"]), runtime) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tflite"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_file_gives_the_references_output(
+    name: str, runtime: str, golden_cases: list[Case], golden_weights: Callable[[str], State]
+) -> None:
+    for net, cases in supernets(golden_cases, golden_weights, name):
+        for case in cases:
+            assert runtime_error(net, case, runtime) < 1e-3, case

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import nn
 from ofa_hw.graph import Conv, Graph, Linear, network_graph
 from ofa_hw.graph.ir import Primitive
 from ofa_hw.ops import OpSpec
-from ofa_hw.spaces import SubnetSpec, get_space, space_names
+from ofa_hw.spaces import SubnetSpec, get_space, read_network_config, space_names
 from ofa_hw.supernet import build_network, load_supernet
 
 
@@ -71,3 +73,12 @@ def test_children_are_named_after_their_operators() -> None:
     assert "mbconv5.inverted_bottleneck.conv.weight" in keys
     assert "bottleneck3.downsample.bn.running_mean" in keys
     assert "linear8.linear.bias" in keys
+
+
+def test_published_specialised_network_runs(shared_data: Path) -> None:
+    path = shared_data / "specialized" / "flops-595M_top1-80.0_finetune-75.net.json"
+    config = read_network_config(path)
+    network = build_network(config.ops, norm_eps=config.norm_eps).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(config.ops[0].input_shape())).shape == (1, 1000)
+    assert sum(p.numel() for p in network.parameters()) == sum(op.params for op in config.ops)
