@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread: tests run beside each other and on busy machines, where threads wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,6 +1,7 @@
 """Search spaces: what may vary in a family of networks, and what operators that gives."""
 
-from ofa_hw.spaces.base import Allowed, Gene, Rows, SearchSpace, Slot
+from ofa_hw.spaces.base import SearchSpace, Slot
+from ofa_hw.spaces.genes import Allowed, Choice, Gene, Rows
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
 from ofa_hw.spaces.proxylessnas import proxylessnas
@@ -13,6 +14,7 @@ from ofa_hw.spaces.tiny import tiny
 
 __all__ = [
     "Allowed",
+    "Choice",
     "Gene",
     "InvertedResidualNet",
     "InvertedResidualSpace",

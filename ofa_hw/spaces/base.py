@@ -5,55 +5,24 @@ depth may skip its kernel size and expansion. Its slots are the positions of the
 each names the few genes that it depends on and builds its operators from their values. Everything
 else follows from the two: sampling, counting, every operator a table needs, and costs as sums of
 small arrays (`ofa_hw.search`).
-
-A population is an integer matrix, one row a network, one column a gene, each entry an index into
-the gene's choices; entries of inactive genes carry no meaning, and are 0 in a canonical row.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec
+from ofa_hw.spaces.genes import Choice, Gene, Genome, Rows
 from ofa_hw.spaces.spec import SubnetSpec
 
-Rows: TypeAlias = npt.NDArray[np.int64]
-Choice: TypeAlias = int | float
-Allowed: TypeAlias = tuple[tuple[int, ...], ...]
 FIELDS: Final = ("depths", "kernel_sizes", "expand_ratios", "width_indices")
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """One choice of a space.
-
-    Attributes:
-        field: The field of `SubnetSpec` that holds it.
-        index: Its place in that field; 0 for the resolution, which is no list.
-        choices: The values it may take, ascending.
-        parent: Index in `SearchSpace.genes` of the depth that can skip its block; None for none.
-        needs: The smallest value of the parent with which the block is there.
-    """
-
-    field: str
-    index: int
-    choices: tuple[Choice, ...]
-    parent: int | None = None
-    needs: int = 0
-
-    @property
-    def name(self) -> str:
-        """As a user writes it, e.g. `kernel_sizes[3]`."""
-        return self.field if self.field == "resolution" else f"{self.field}[{self.index}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +39,7 @@ class Slot:
     build: Callable[..., tuple[OpSpec, ...]]
 
 
-class SearchSpace:
+class SearchSpace(Genome):
     """A family of networks.
 
     Attributes:
@@ -85,22 +54,9 @@ class SearchSpace:
     ) -> None:
         if not genes or genes[0].field != "resolution":
             raise SpecError(f"the first gene of space {name!r} must be its resolution")
-        for gene in genes:
-            if not gene.choices or list(gene.choices) != sorted(set(gene.choices)):
-                raise SpecError(
-                    f"{gene.name} of space {name!r} has choices {gene.choices}; give at least one, "
-                    "ascending, each once"
-                )
-        self.name = name
-        self.genes = tuple(genes)
+        super().__init__(name, genes)
         self.slots = tuple(slots)
         self.num_classes = num_classes
-        self._parents = np.array([-1 if g.parent is None else g.parent for g in self.genes])
-        self._needs = np.array([g.needs for g in self.genes])
-        self._counts = np.array([len(g.choices) for g in self.genes])
-        self._values = np.zeros((len(self.genes), int(self._counts.max())))
-        for values, gene in zip(self._values, self.genes, strict=True):
-            values[: len(gene.choices)] = gene.choices
 
     def __repr__(self) -> str:
         return (
@@ -116,29 +72,6 @@ class SearchSpace:
     def in_channels(self) -> int:
         """Channels of an input image."""
         return self.ops(self.largest())[0].in_channels
-
-    @property
-    def size(self) -> int:
-        """Number of distinct networks, resolutions counted."""
-        dependents = self._dependents()
-        size = 1
-        for index, gene in enumerate(self.genes):
-            if gene.parent is not None:
-                continue
-            size *= sum(
-                math.prod(len(d.choices) for d in dependents.get(index, ()) if value >= d.needs)
-                for value in gene.choices
-            )
-        return size
-
-    def _dependents(self) -> dict[int, list[Gene]]:
-        dependents: dict[int, list[Gene]] = {}
-        for gene in self.genes:
-            if gene.parent is not None:
-                dependents.setdefault(gene.parent, []).append(gene)
-        return dependents
-
-    # One sub-network at a time.
 
     def spec(
         self,
@@ -262,8 +195,6 @@ class SearchSpace:
                 ops.update(slot.build(*values))
         return tuple(sorted(ops))
 
-    # Many at once, as integer rows.
-
     def encode(self, specs: Iterable[SubnetSpec]) -> Rows:
         """Canonical rows (n, genes) of sub-networks."""
         rows = [
@@ -281,66 +212,6 @@ class SearchSpace:
             self._spec_of([g.choices[i] for g, i in zip(self.genes, row, strict=True)])
             for row in rows.tolist()
         ]
-
-    def allowed(self, restrict: Mapping[str, Sequence[Choice]]) -> Allowed:
-        """Which choices of each gene are left when some fields are restricted.
-
-        Args:
-            restrict: The values allowed in a field, e.g. `{"resolution": [32], "kernel_sizes":
-                [3, 5]}`. A gene that has one choice only keeps it.
-
-        Returns:
-            For each gene the indices into its choices, ascending.
-
-        Raises:
-            SpecError: If there is no such field, or a gene is left without a choice.
-        """
-        fields = {gene.field for gene in self.genes}
-        if unknown := sorted(restrict.keys() - fields):
-            raise SpecError(
-                f"{self.name} cannot restrict {', '.join(unknown)}; "
-                f"it has {', '.join(sorted(fields))}"
-            )
-        allowed = []
-        for gene in self.genes:
-            wanted = restrict.get(gene.field, gene.choices)
-            kept = tuple(i for i, choice in enumerate(gene.choices) if choice in wanted)
-            if len(gene.choices) == 1:
-                kept = (0,)
-            if not kept:
-                raise SpecError(
-                    f"{gene.name} of {self.name} is one of {', '.join(map(str, gene.choices))}; "
-                    f"none is left of {', '.join(map(str, wanted)) or 'nothing'}"
-                )
-            allowed.append(kept)
-        return tuple(allowed)
-
-    def sample_rows(
-        self, count: int, *, rng: np.random.Generator, allowed: Allowed | None = None
-    ) -> Rows:
-        """Uniform rows, not canonical: inactive genes are drawn too."""
-        if allowed is None:
-            return rng.integers(0, self._counts, (count, len(self.genes)))
-        columns = [rng.choice(np.array(indices), count) for indices in allowed]
-        return np.stack(columns, axis=1)
-
-    def mutate_rows(self, rows: Rows, *, rng: np.random.Generator, rate: float) -> Rows:
-        """Redraws each entry with probability `rate`."""
-        fresh = self.sample_rows(len(rows), rng=rng)
-        return np.where(rng.random(rows.shape) < rate, fresh, rows)
-
-    def active(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which genes matter in each row, (n, genes)."""
-        values = self._values[self._parents, rows[:, self._parents]]
-        active: npt.NDArray[np.bool_] = (self._parents < 0) | (values >= self._needs)
-        return active
-
-    def canonical_rows(self, rows: Rows) -> Rows:
-        """The rows with inactive entries set to 0: equal networks have equal rows."""
-        return np.where(self.active(rows), rows, 0)
-
-    def _is_active(self, gene: Gene, values: Sequence[Choice]) -> bool:
-        return gene.parent is None or values[gene.parent] >= gene.needs
 
     def _spec_of(self, values: Sequence[Choice]) -> SubnetSpec:
         lists: dict[str, list[Choice]] = {field: [] for field in FIELDS}

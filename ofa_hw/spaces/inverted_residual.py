@@ -12,7 +12,8 @@ from functools import partial
 
 from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec, make_divisible, se_middle
-from ofa_hw.spaces.base import Gene, SearchSpace, Slot
+from ofa_hw.spaces.base import SearchSpace, Slot
+from ofa_hw.spaces.genes import Gene
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from functools import partial
 
 from ofa_hw.errors import SpecError
 from ofa_hw.ops import OpSpec, make_divisible
-from ofa_hw.spaces.base import Gene, SearchSpace, Slot
+from ofa_hw.spaces.base import SearchSpace, Slot
+from ofa_hw.spaces.genes import Gene
 from ofa_hw.spaces.mobilenetv3 import RESOLUTIONS
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -25,13 +27,16 @@ def calibrated(net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int 
         images: How many to use at most.
     """
     module = net.extract(spec)
-    batches = []
-    for batch, _ in data.batches("train", spec.resolution, _BATCH):
-        batches.append(batch)
-        if len(batches) * _BATCH >= images:
-            break
-    calibrate_batch_norm(module, batches)
+    calibrate_batch_norm(module, calibration_batches(data, spec.resolution, images=images))
     return module.eval()
+
+
+def calibration_batches(
+    data: ImageData, resolution: int, *, images: int = 500
+) -> list[torch.Tensor]:
+    """Training images to calibrate batch norms on, (B, C, H, W) each."""
+    batches = data.batches("train", resolution, _BATCH)
+    return [batch for batch, _ in itertools.islice(batches, -(-images // _BATCH))]
 
 
 def top1(module: nn.Module, data: ImageData, split: Split, resolution: int) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ofa_hw.errors import CheckpointError
+from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.spaces import Allowed, SubnetSpec
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
@@ -68,7 +68,7 @@ def train(
         CheckpointError: If the loss becomes infinite or not a number; it names the step and the
             sub-network that gave it.
     """
-    per_epoch = data.size("train") // recipe.batch_size
+    per_epoch = epoch_steps(recipe, data)
     counts = [phase_steps(phase, per_epoch) for phase in recipe.phases]
     done = 0
     teacher: Supernet | None = None
@@ -137,6 +137,30 @@ def train_step(
         total += value
     optimizer.step()
     return total / len(specs)
+
+
+def total_steps(recipe: Recipe, data: ImageData) -> int:
+    """Optimiser steps of a whole run.
+
+    Raises:
+        SpecError: If there are fewer training images than one batch takes.
+    """
+    return sum(phase_steps(phase, epoch_steps(recipe, data)) for phase in recipe.phases)
+
+
+def epoch_steps(recipe: Recipe, data: ImageData) -> int:
+    """Optimiser steps of one pass over the training images.
+
+    Raises:
+        SpecError: If there are fewer training images than one batch takes.
+    """
+    steps = data.size("train") // recipe.batch_size
+    if not steps:
+        raise SpecError(
+            f"{data.size('train')} training images are fewer than a batch of the recipe "
+            f"{recipe.name} takes, {recipe.batch_size}; lower its batch_size"
+        )
+    return steps
 
 
 def phase_steps(phase: ShrinkingPhase, per_epoch: int) -> int:

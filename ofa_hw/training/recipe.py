@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ofa_hw.errors import SpecError
-from ofa_hw.spaces import Allowed, SearchSpace
-from ofa_hw.spaces.base import Choice
+from ofa_hw.spaces import Allowed, Choice, SearchSpace
 
 ALL: Final = 99
 _COUNTS: Final = ("kernel_sizes", "depths", "expand_ratios", "width_indices")
