@@ -38,8 +38,8 @@ class DeviceInfo:
         runtime: The runtime library, e.g. `onnxruntime`.
         runtime_version: Its version.
         dtype: Of weights and activations.
-        threads: Threads of the runtime.
-        batch: Images at once.
+        threads: Threads of the runtime; None where nobody wrote it down.
+        batch: Images at once; None likewise.
         settings: The backend's settings, defaults written out.
         details: Facts on record that may differ between runs: kernel, governor, load at start.
             What is not known is `unknown`.
@@ -50,8 +50,8 @@ class DeviceInfo:
     runtime: str
     runtime_version: str
     dtype: str = "fp32"
-    threads: int = 1
-    batch: int = 1
+    threads: int | None = 1
+    batch: int | None = 1
     settings: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,7 +83,7 @@ class SamplingPlan:
 
     relative_ci: float = 0.01
     min_time_s: float = 0.05
-    max_time_s: float = 2.0
+    max_time_s: float = 0.5
     seed: int = 0
 
 
@@ -95,13 +95,18 @@ class Measurement:
         key: Of the cell.
         samples_ns: Each visit's latency of one inference, drift divided out, in nanoseconds.
         stable: Whether the interval of the median became as narrow as asked for.
-        notes: What a reader has to know: throttled, repeated rounds, ...
+        notes: What a reader has to know, e.g. that the device was throttled.
+        visits: Visits in all, those that were thrown away included; None where none are counted.
+        sentinel_ns: Latency of the sentinel at the level that `samples_ns` are given at. Samples of
+            different runs compare as multiples of it. None for a backend without a sentinel.
     """
 
     key: str
     samples_ns: tuple[float, ...]
     stable: bool
     notes: tuple[str, ...] = ()
+    visits: int | None = None
+    sentinel_ns: float | None = None
 
 
 @runtime_checkable

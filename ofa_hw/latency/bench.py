@@ -1,0 +1,54 @@
+"""bench_file: the latency of any .onnx, .tflite or .pt2 file on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_hw.latency.rows import Statistics
+from ofa_hw.lowering.files import open_file
+from ofa_hw.profiling import Engine, SamplingPlan, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """How fast a file runs.
+
+    Attributes:
+        path: The file.
+        runtime: What ran it.
+        runtime_version: Its version.
+        threads: Threads of the runtime.
+        statistics: Of one inference.
+    """
+
+    path: Path
+    runtime: str
+    runtime_version: str
+    threads: int
+    statistics: Statistics
+
+
+def bench_file(
+    path: Path | str, *, threads: int = 1, min_time_s: float = 0.5, max_time_s: float = 5.0
+) -> BenchResult:
+    """Times a file on random inputs, with the engine that fills tables.
+
+    Args:
+        path: An .onnx, .tflite or .pt2 file.
+        threads: Threads of the runtime.
+        min_time_s: Least time spent in inferences.
+        max_time_s: Most time spent in inferences.
+
+    Raises:
+        ExportError: If the name ends in no known format.
+        ProfilerError: If the file is missing or its runtime cannot load it.
+    """
+    path = Path(path)
+    session = open_file(path, threads=threads)
+    plan = SamplingPlan(min_time_s=min(min_time_s, max_time_s), max_time_s=max_time_s)
+    engine = Engine([], plan, clock=SystemClock(), cpu_bound=threads == 1)
+    (measurement,) = engine.measure({str(path): session.invoke})
+    return BenchResult(
+        path, session.runtime, session.runtime_version, threads, Statistics.of(measurement)
+    )

@@ -1,0 +1,51 @@
+"""ONNX Runtime on this machine."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from ofa_hw.errors import BackendUnavailableError
+from ofa_hw.graph import Graph
+from ofa_hw.lowering.onnx import to_onnx
+from ofa_hw.lowering.sessions import OnnxSession
+from ofa_hw.profiling import InProcessProfiler, ProfilerOptions, Runnable
+from ofa_hw.profiling.device import host_device
+from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
+
+
+class OnnxRuntimeProfiler(InProcessProfiler):
+    """An inference session with inputs and outputs bound.
+
+    Settings: `provider`, one of those that the installed ONNX Runtime has, and `optimisation`
+    (`all`, `extended`, `basic`, `none`), its level of graph optimisation.
+    """
+
+    def __init__(self, options: ProfilerOptions) -> None:
+        require_local("onnxruntime", options)
+        require_options("onnxruntime", options)
+        available = onnxruntime.get_available_providers()
+        if (wanted := options.settings.get("provider")) and wanted not in available:
+            raise BackendUnavailableError(
+                f"ONNX Runtime {onnxruntime.__version__} has no provider {wanted!r} here; "
+                f"it has {', '.join(available)}"
+            )
+        providers = sorted(available, key=lambda name: name != "CPUExecutionProvider")
+        levels = ("all", "extended", "basic", "none")
+        known = {"provider": providers, "optimisation": levels}
+        self._settings = resolve_settings("onnxruntime", options, known)
+        self._threads = options.threads
+        self.cpu_bound = self._settings["provider"] == "CPUExecutionProvider"
+        version = onnxruntime.__version__
+        super().__init__(
+            host_device("onnxruntime", "onnxruntime", version, options, self._settings)
+        )
+
+    def load(self, graph: Graph) -> Runnable:
+        """Opens a session on the written network, its input bound once."""
+        session = OnnxSession(
+            to_onnx(graph),
+            threads=self._threads,
+            provider=self._settings["provider"],
+            optimisation=self._settings["optimisation"],
+        )
+        return session.invoke

@@ -1,0 +1,40 @@
+"""TFLite (LiteRT) on this machine."""
+
+from __future__ import annotations
+
+from ofa_hw.errors import BackendUnavailableError
+from ofa_hw.graph import Graph, op_graph
+from ofa_hw.lowering.sessions import TfliteSession
+from ofa_hw.lowering.tflite import to_tflite
+from ofa_hw.profiling import InProcessProfiler, ProfilerOptions, Runnable
+from ofa_hw.profiling.device import host_device
+from ofa_hw.profiling.sentinel import SENTINEL_OPS
+from ofa_hw.profiling.settings import require_options, resolve_settings
+
+
+class TfliteProfiler(InProcessProfiler):
+    """The interpreter of this machine.
+
+    Settings: `xnnpack` (`on`, `off`), whether its optimised kernels run the network.
+    """
+
+    def __init__(self, options: ProfilerOptions) -> None:
+        if options.serial is not None:  # the one place where a device behind ADB would be opened
+            raise BackendUnavailableError(
+                f"profiling over ADB is not in this version, so device {options.serial!r} is out "
+                "of reach; leave the serial out to measure on this machine"
+            )
+        require_options("tflite", options)
+        settings = resolve_settings("tflite", options, {"xnnpack": ("on", "off")})
+        self._threads = options.threads
+        self._xnnpack = settings["xnnpack"] == "on"
+        version = self._open(op_graph(SENTINEL_OPS[0])).runtime_version
+        super().__init__(host_device("tflite", "tflite", version, options, settings))
+
+    def load(self, graph: Graph) -> Runnable:
+        """Opens an interpreter on the written network, its input set once."""
+        session = self._open(graph)
+        return session.invoke
+
+    def _open(self, graph: Graph) -> TfliteSession:
+        return TfliteSession(to_tflite(graph), threads=self._threads, xnnpack=self._xnnpack)
