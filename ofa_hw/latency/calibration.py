@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,8 +27,7 @@ class Calibration:
         scale: Of the sum of rows.
         constant_ms: Once for a network.
         extra_ms: Of each of `EXTRA_TERMS` that earned its place.
-        residuals: Measured over estimated latency, less 1, of each network when it was held out;
-            sorted.
+        residuals: Measured over estimated latency, less 1, of each network when it was held out.
         figures: The errors on held-out networks, by name.
     """
 
@@ -46,19 +45,31 @@ class Calibration:
     def relative_interval(self, confidence: float) -> tuple[float, float]:
         """The interval of measured over estimated latency.
 
-        Its ends are residuals of held-out networks, chosen by rank so that a new network lies
-        between them with this confidence whatever the distribution (split conformal prediction,
+        Its half width is a residual of a held-out network, chosen by rank so that a new network
+        lies inside with this confidence whatever the distribution (conformal prediction,
         https://arxiv.org/abs/1604.04173).
 
         Raises:
             TableError: If there are too few residuals for this confidence.
         """
-        n = len(self.residuals)
-        tail = math.floor((n + 1) * (1 - confidence) / 2)
-        if not 0 < confidence < 1 or tail < 1:
-            least = math.ceil(2 / (1 - confidence)) - 1 if 0 < confidence < 1 else 0
-            raise TableError(
-                f"no {confidence:.0%} interval from {n} validated networks; "
-                f"it takes at least {least}: run ofa-hw lut validate with more"
-            )
-        return 1 + self.residuals[tail - 1], 1 + self.residuals[n - tail]
+        half = relative_half_width(self.residuals, confidence)
+        return 1 - half, 1 + half
+
+
+def relative_half_width(residuals: Sequence[float], confidence: float) -> float:
+    """The residual that a new one stays below, in magnitude, with this confidence.
+
+    Raises:
+        TableError: If there are too few residuals for this confidence.
+    """
+    if not 0 < confidence < 1:
+        raise TableError(f"a confidence lies between 0 and 1, got {confidence}")
+    n = len(residuals)
+    rank = math.ceil((n + 1) * confidence - 1e-9)
+    if rank > n:
+        least = math.ceil(confidence / (1 - confidence) - 1e-9)
+        raise TableError(
+            f"no {confidence:.0%} interval from {n} validated networks; it takes {least}: "
+            "run ofa-hw lut validate with more"
+        )
+    return sorted(map(abs, residuals))[rank - 1]

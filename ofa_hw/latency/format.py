@@ -38,7 +38,9 @@ def network_line(network: ValidatedNetwork) -> str:
     """The line of one validated network."""
     spec = json.loads(network.spec.to_json())
     first, second = network.first.to_dict(), network.second.to_dict()
-    return _line("network", {"spec": spec, "first": first, "second": second})
+    return _line(
+        "network", {"spec": spec, "shift": network.shift, "first": first, "second": second}
+    )
 
 
 def calibration_line(calibration: Calibration) -> str:
@@ -103,7 +105,7 @@ class TableReader:
             case "network":
                 spec = SubnetSpec.from_json(json.dumps(data["spec"]))
                 first, second = (Statistics.from_dict(data[key]) for key in ("first", "second"))
-                self.networks.append(ValidatedNetwork(spec, first, second))
+                self.networks.append(ValidatedNetwork(spec, first, second, float(data["shift"])))
             case "calibration":
                 self.calibration = _calibration(data)
             case _:

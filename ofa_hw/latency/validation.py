@@ -20,11 +20,14 @@ class ValidatedNetwork:
         spec: The sub-network.
         first: Its measurement.
         second: Another one of the same network, loaded anew.
+        shift: How much longer operators of the table took beside it than their rows say, though
+            the sentinels' level is divided out; divided out as well.
     """
 
     spec: SubnetSpec
     first: Statistics
     second: Statistics
+    shift: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ def noise_floor(networks: Sequence[ValidatedNetwork], level_ms: float | None) ->
 def measured_ms(
     networks: Sequence[ValidatedNetwork], level_ms: float | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """First and second measurements where the sentinel takes `level_ms`, each (n,)."""
+    """First and second measurements as the table's own operators were measured, each (n,)."""
 
     def at_level(measured: Statistics) -> float:
         return measured.at_level(level_ms) if level_ms else measured.median_ms
 
-    first = np.array([at_level(network.first) for network in networks])
-    return first, np.array([at_level(network.second) for network in networks])
+    first = np.array([at_level(network.first) / network.shift for network in networks])
+    return first, np.array([at_level(network.second) / network.shift for network in networks])

@@ -1,0 +1,189 @@
+"""Measures whole sub-networks on a table's device, and says how far the table is off on them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ofa_hw.errors import TableError
+from ofa_hw.graph import network_graph, op_graph
+from ofa_hw.latency.format import network_line
+from ofa_hw.latency.journal import Journal, read_table
+from ofa_hw.latency.rows import Statistics
+from ofa_hw.latency.table import Header, LatencyTable
+from ofa_hw.latency.validation import (
+    ErrorFigures,
+    ValidatedNetwork,
+    error_figures,
+    measured_ms,
+    noise_floor,
+)
+from ofa_hw.ops import OpSpec
+from ofa_hw.profiling import Cell, Profiler, SamplingPlan
+from ofa_hw.spaces import SearchSpace, SubnetSpec
+
+_ANCHORS = 12
+_DRAWS_PER_NETWORK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """How good a table is on whole networks.
+
+    Attributes:
+        table: Name of the table.
+        raw: Errors of the plain sum.
+        calibrated: Errors of the calibrated sum on networks it was not fitted to; None of a table
+            that is not calibrated.
+        noise_floor: Errors of a second measurement of the same networks as an estimate of the
+            first.
+    """
+
+    table: str
+    raw: ErrorFigures
+    calibrated: ErrorFigures | None
+    noise_floor: ErrorFigures
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def validate_table(
+    path: Path | str,
+    space: SearchSpace,
+    profiler: Profiler,
+    *,
+    networks: int = 30,
+    seed: int = 0,
+    resolutions: Iterable[int] | None = None,
+    plan: SamplingPlan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ValidationReport:
+    """Measures random sub-networks twice, appends them to the table's file and reports.
+
+    Both measurements visit some of the table's own operators between the networks, whose rows say
+    how the level has changed since the table was filled.
+
+    Args:
+        path: The table's file.
+        space: Whose sub-networks to draw.
+        profiler: Must be of the table's device and settings.
+        networks: How many to draw.
+        seed: Of the draw.
+        resolutions: Those to draw from; by default all that the table is complete for.
+        plan: How well to measure.
+        progress: Called with measurements made and measurements in all.
+
+    Raises:
+        TableError: If the profiler measures otherwise than the table was measured, the table lacks
+            operators, or the file cannot be written.
+    """
+    path, plan = Path(path), plan or SamplingPlan()
+    table = read_table(path)
+    if differences := table.header.differences(Header(profiler.device, table.header.space)):
+        raise TableError(f"{path} was measured otherwise: {'; '.join(differences)}")
+    specs = _draw(space, table, networks, seed, resolutions)
+    ops = {f"network {i}": space.ops(spec) for i, spec in enumerate(specs)}
+    anchors = _anchors(table, ops.values())
+    journal, table = Journal.open(path, table.header)
+    with journal:
+        batch, total = profiler.device.batch or 1, 2 * (len(specs) + len(anchors))
+        passes: list[dict[str, Statistics]] = []
+        for number in range(2):
+            cells = [
+                *(Cell(key, partial(network_graph, own, batch=batch)) for key, own in ops.items()),
+                *(Cell(str(op), partial(op_graph, op, batch=batch)) for op in anchors),
+            ]
+            measured: dict[str, Statistics] = {}
+            plan_now = replace(plan, seed=plan.seed + number)
+            for measurement in profiler.measure(_interleaved(cells), plan_now):
+                measured[measurement.key] = Statistics.of(measurement)
+                if progress:
+                    progress(sum(map(len, passes)) + len(measured), total)
+            passes.append(measured)
+        shift = _shift(table, anchors, passes)
+        for key, spec in zip(ops, specs, strict=True):
+            network = ValidatedNetwork(spec, passes[0][key], passes[1][key], shift)
+            journal.append(network_line(network))
+    return validation_report(read_table(path), space)
+
+
+def validation_report(table: LatencyTable, space: SearchSpace) -> ValidationReport:
+    """The report on the validated networks that a table holds.
+
+    Raises:
+        TableError: If it holds none.
+    """
+    networks = table.validation
+    if not networks:
+        raise TableError(
+            f"table {table.name!r} has no validated networks; run: ofa-hw lut validate {table.name}"
+        )
+    first, _ = measured_ms(networks, table.sentinel_ms)
+    plain = replace(table, calibration=None)
+    raw = error_figures([plain.latency_ms(space.ops(n.spec)) for n in networks], first)
+    calibrated = None
+    if table.calibration and len(table.calibration.residuals) <= len(networks):
+        count = len(table.calibration.residuals)
+        unseen = first[:count] / (1 + np.array(table.calibration.residuals))
+        fresh = [table.latency_ms(space.ops(n.spec)) for n in networks[count:]]
+        calibrated = error_figures(np.concatenate([unseen, fresh]), first)
+    return ValidationReport(table.name, raw, calibrated, noise_floor(networks, table.sentinel_ms))
+
+
+def _draw(
+    space: SearchSpace,
+    table: LatencyTable,
+    count: int,
+    seed: int,
+    resolutions: Iterable[int] | None,
+) -> list[SubnetSpec]:
+    """Distinct random sub-networks that the table can estimate and does not hold yet."""
+    wanted = (
+        tuple(resolutions)
+        if resolutions is not None
+        else tuple(r for r in space.resolutions if all(op in table for op in space.table_ops([r])))
+    )
+    if not wanted:
+        table.require(space.table_ops(space.resolutions[-1:]))
+    table.require(space.table_ops(wanted))
+    rng = np.random.default_rng(seed)
+    known = {network.spec for network in table.validation}
+    specs: dict[SubnetSpec, None] = {}
+    for _ in range(_DRAWS_PER_NETWORK * count):
+        if len(specs) == count:
+            break
+        spec = space.sample(rng=rng, resolution=int(rng.choice(wanted)))
+        if spec not in known:
+            specs[spec] = None
+    return list(specs)
+
+
+def _anchors(table: LatencyTable, networks: Iterable[Sequence[OpSpec]]) -> list[OpSpec]:
+    """Operators of the networks from the quickest to the slowest, evenly."""
+    ops = sorted({op for ops in networks for op in ops}, key=lambda op: (table.rows_ms[op], op))
+    places = np.linspace(0, len(ops) - 1, min(_ANCHORS, len(ops))).round().astype(int)
+    return [ops[place] for place in places]
+
+
+def _interleaved(cells: list[Cell]) -> list[Cell]:
+    """A fixed shuffle, so that every group that is loaded holds networks and operators."""
+    order = np.random.default_rng(0).permutation(len(cells))
+    return [cells[i] for i in order]
+
+
+def _shift(
+    table: LatencyTable, anchors: Sequence[OpSpec], passes: Sequence[Mapping[str, Statistics]]
+) -> float:
+    """How much longer the anchors took than their rows say, at the sentinels' level."""
+    return statistics.median(
+        table.at_level(measured[str(op)]) / table.rows_ms[op]
+        for measured in passes
+        for op in anchors
+    )
