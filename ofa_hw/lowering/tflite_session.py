@@ -120,24 +120,25 @@ class TfliteSession:
 def _make_interpreter(
     model: bytes | Path, name: str, threads: int, xnnpack: bool
 ) -> tuple[str, _Interpreter]:
-    """The package that can make an interpreter, and the interpreter.
+    """The first package that can make an interpreter, and the interpreter.
 
-    Which one works is seen by making an interpreter: tflite-runtime imports under numpy 2, and
-    fails after.
+    Importing tells nothing: tflite-runtime imports under numpy 2 and fails after.
     """
-    failures: list[Exception] = []
-    for package in _RUNTIMES:
+    broken: list[str] = []
+    for package, distribution in _RUNTIMES.items():
         try:
             module = importlib.import_module(f"{package}.interpreter")
-        except ImportError:
+            with _errors(f"load {name}"):
+                return package, _interpreter_of(module, model, threads, xnnpack)
+        except ProfilerError:  # it works, and refuses the model
+            raise
+        except ModuleNotFoundError:
             continue
-        try:
-            return package, _interpreter_of(module, model, threads, xnnpack)
         except Exception as error:
-            failures.append(error)
-    if failures:
-        raise ProfilerError(f"TFLite cannot load {name}: {failures[0]}") from failures[0]
-    raise BackendUnavailableError("no TFLite runtime is installed; pip install ai-edge-litert")
+            broken.append(f"{distribution} does not work here ({error})")
+    raise BackendUnavailableError(
+        f"{'; '.join(broken) or 'no TFLite runtime is installed'}; pip install ai-edge-litert"
+    )
 
 
 def _interpreter_of(

@@ -1,9 +1,11 @@
 """Sessions run any file, say what runs it, and name what they cannot do."""
 
+import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import flatbuffers
 import numpy as np
@@ -285,6 +287,24 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_remedy(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendUnavailableError, match=remedy):
         open_session(ONNX)
+
+
+def test_a_tflite_runtime_that_imports_and_fails_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:  # as tflite-runtime 2.14 does under numpy 2
+        raise SystemError("returned a result with an exception set")
+
+    working = importlib.import_module("ai_edge_litert.interpreter")
+    broken = SimpleNamespace(OpResolverType=working.OpResolverType, Interpreter=fail)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", broken)
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", None)
+    with pytest.raises(BackendUnavailableError, match="ai-edge-litert does not work here"):
+        TfliteSession(TFLITE)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", SimpleNamespace(__version__="2.14.0"))
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", working)
+    session = TfliteSession(TFLITE)
+    assert (session.runtime, session.runtime_version) == ("tflite-runtime", "2.14.0")
 
 
 @pytest.mark.parametrize(
