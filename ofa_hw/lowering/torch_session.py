@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,11 +61,7 @@ class TorchSession:
         self._name = model_name(model)
         self._threads = threads
         self.runtime_version = str(torch.__version__)
-        try:
-            program = torch.export.load(model)
-        except Exception as error:  # torch raises what the damaged part made it raise
-            reason = str(error).split("\n")[0]
-            raise ProfilerError(f"torch cannot load {self._name}: {reason}") from error
+        program = _load(model, self._name)
         # The guards would check at every call what require_accepted checks once.
         self._module = program.module(check_guards=False)
         (name,) = program.graph_signature.user_inputs
@@ -101,6 +98,19 @@ class TorchSession:
         self.set_inputs([x])
         self.invoke()
         return np.asarray(self.outputs()[0], np.float32)
+
+
+def _load(model: Path, name: str) -> torch.export.ExportedProgram:
+    log = logging.getLogger("torch.export")  # prints a traceback before it raises
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return torch.export.load(model)
+    except Exception as error:  # torch raises what the damaged part made it raise
+        reason = str(error).split("\n")[0]
+        raise ProfilerError(f"torch cannot load {name}: {reason}") from error
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager

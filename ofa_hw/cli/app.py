@@ -1,0 +1,64 @@
+"""The command `ofa-hw`: puts the commands together and turns errors into one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from ofa_hw.errors import OfaHwError
+
+app = typer.Typer(
+    name="ofa-hw",
+    help="Profile a once-for-all supernet on a device, find its best sub-network, and ship it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ofa-hw {version('ofa-hw')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _add_commands() -> None:
+    """Imports the command modules, each of which puts itself into `app`."""
+    from ofa_hw.cli import bench, lut, profile, quickstart, specialize, train  # noqa: F401
+
+
+def main() -> None:
+    """Runs the command line: exit code 0, 1 for an error of ofa_hw, 2 for bad usage."""
+    _add_commands()
+    try:
+        app()
+    except OfaHwError as error:
+        message = " ".join(str(error).split())
+        print(f"ofa-hw: {message}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("ofa-hw: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

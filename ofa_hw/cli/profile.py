@@ -1,0 +1,122 @@
+"""`ofa-hw profile` and `ofa-hw devices`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ofa_hw.cli.app import app
+from ofa_hw.cli.options import (
+    ForceOption,
+    JsonOption,
+    OutputFile,
+    ResolutionsOption,
+    SetOption,
+    SpaceOption,
+    ThreadsOption,
+    parse_resolutions,
+    parse_settings,
+)
+from ofa_hw.cli.output import print_json, print_table, progress_bar
+
+
+@app.command(
+    epilog="Example: ofa-hw profile --space tiny --backend onnxruntime --output tiny.jsonl"
+)
+def profile(
+    space: SpaceOption,
+    backend: Annotated[str, typer.Option(help="See `ofa-hw devices`.", metavar="NAME")],
+    output: OutputFile,
+    serial: Annotated[
+        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
+    ] = None,
+    resolutions: ResolutionsOption = None,
+    threads: ThreadsOption = 1,
+    dtype: Annotated[str, typer.Option(help="Of weights and activations.")] = "fp32",
+    batch: Annotated[int, typer.Option(help="Images at once.", min=1)] = 1,
+    settings: SetOption = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after this long; the most useful operators come first.", min=0.0),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many operators and how long.")
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure every operator of a search space on a device, into a latency table.
+
+    An interrupted run is resumed by the same command.
+    """
+    from ofa_hw.latency import plan_fill
+    from ofa_hw.profile import profile as run_profile
+    from ofa_hw.spaces import get_space
+
+    found = get_space(space)
+    sizes = parse_resolutions(resolutions)
+    if dry_run:
+        plan = plan_fill(found, None if force else output, resolutions=sizes)
+        if as_json:
+            print_json(
+                {
+                    "cells": plan.cells,
+                    "missing": len(plan.missing),
+                    "estimate_s": plan.estimate_s,
+                }
+            )
+        else:
+            print(
+                f"{plan.cells} operators, {len(plan.missing)} to measure, "
+                f"about {plan.estimate_s / 60:.1f} minutes"
+            )
+        return
+    with progress_bar("measuring") as progress:
+        table = run_profile(
+            found,
+            backend=backend,
+            output=output,
+            serial=serial,
+            threads=threads,
+            dtype=dtype,
+            batch=batch,
+            settings=parse_settings(settings),
+            resolutions=sizes,
+            max_minutes=max_minutes,
+            force=force,
+            progress=progress,
+        )
+    missing = len(plan_fill(found, output, resolutions=sizes).missing)
+    if as_json:
+        print_json({"table": str(output), "rows": len(table), "missing": missing})
+    else:
+        left = f", {missing} still missing (run the same command again)" if missing else ""
+        print(f"{output}: {len(table)} rows of {found.name} on {table.device.name}{left}")
+
+
+@app.command(epilog="Example: ofa-hw devices --json")
+def devices(as_json: JsonOption = False) -> None:
+    """List what can be profiled: this machine's backends."""
+    from ofa_hw.errors import ProfilerError
+    from ofa_hw.profiling import ProfilerOptions, backend_names, open_profiler
+
+    rows = []
+    for name in backend_names():
+        try:
+            profiler = open_profiler(name, ProfilerOptions())
+        except ProfilerError as error:
+            rows.append({"backend": name, "device": "", "runtime": "", "state": str(error)})
+            continue
+        device = profiler.device
+        profiler.close()
+        runtime = f"{device.runtime} {device.runtime_version}"
+        rows.append({"backend": name, "device": device.name, "runtime": runtime, "state": "ready"})
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("backend", "device", "runtime", "state")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+__all__ = ["devices", "profile"]
