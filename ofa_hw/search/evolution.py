@@ -1,17 +1,22 @@
-"""Evolution: a population of feasible networks that mutate, cross over and are selected.
+"""Evolution: populations of feasible networks that mutate, cross over and are selected.
 
-Regularised neither by age nor by noise: the predictor is deterministic, so truncation selection
-over distinct networks suffices (Real et al., https://arxiv.org/abs/1802.01548, compare the two).
+First plain evolution, then a memetic one (https://arxiv.org/abs/1802.01548 has the former; the
+latter polishes every child): networks that pairs of moves cannot improve are crossed, and their
+children polished. The best of every resolution stay in the population, because no path of small
+steps leads from one resolution to another.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ofa_hw.search.factors import Floats
+from ofa_hw.search.polish import polish
 from ofa_hw.search.problem import Problem
 from ofa_hw.search.types import Step
 from ofa_hw.spaces import Rows
+
+_MUTATION_RATE = 0.15
+_SURPLUS = 8  # candidates made for each child wanted, since many break a tight limit
 
 
 def evolve(
@@ -22,34 +27,58 @@ def evolve(
     generations: int,
     population: int,
     history: list[Step],
-    mutation_rate: float = 0.1,
 ) -> Rows:
-    """Evolves feasible canonical rows; returns the final population, the best first."""
-    rows, values = select(problem.canonical(rows), problem, population)
+    """Evolves feasible rows by truncation; returns the final population, the best first."""
+    each = max(4, population // len(problem.allowed[0]))
+    rows = select(problem, problem.canonical(rows), 0, each)
     for _ in range(generations):
-        children = _children(problem, rows, 2 * population, rng=rng, rate=mutation_rate)
-        children = children[problem.feasible(children)][:population]
-        rows, values = select(np.concatenate([rows, children]), problem, population)
-        history.append(Step(problem.distinct, float(values[0])))
+        children = breed(problem, rows, 2 * population, rng=rng)[:population]
+        rows = select(problem, np.concatenate([rows, children]), 0, each)
+        history.append(_step(problem, rows))
     return rows
 
 
-def select(rows: Rows, problem: Problem, count: int) -> tuple[Rows, Floats]:
-    """The best distinct rows, the best first, and their values."""
-    rows = np.unique(rows, axis=0)
-    values = problem.values(rows)
-    best = np.argsort(-values, kind="stable")[:count]
-    return rows[best], values[best]
-
-
-def _children(
-    problem: Problem, rows: Rows, count: int, *, rng: np.random.Generator, rate: float
+def refine(
+    problem: Problem,
+    rows: Rows,
+    *,
+    rng: np.random.Generator,
+    rounds: int,
+    population: int,
+    children: int,
+    history: list[Step],
 ) -> Rows:
-    """Half mutants, half crossings of pairs; parents by tournaments of two."""
-    picks = rng.integers(0, len(rows), (2, 2, count)).min(axis=0)  # rows are sorted by value
+    """Crosses polished networks and polishes their children; returns the best first."""
+    pool = select(problem, polish(problem, rows), population, 1)
+    for _ in range(rounds):
+        history.append(_step(problem, pool))
+        bred = breed(problem, pool, _SURPLUS * children, rng=rng)
+        bred, _ = problem.best(bred, children)
+        pool = select(problem, np.concatenate([pool, polish(problem, bred)]), population, 1)
+    history.append(_step(problem, pool))
+    return pool
+
+
+def select(problem: Problem, rows: Rows, count: int, each: int) -> Rows:
+    """The best `count` distinct rows and the best `each` of every resolution, best first."""
+    rows, _ = problem.best(rows, len(rows))
+    kept = np.arange(len(rows)) < count
+    for resolution in problem.allowed[0]:
+        kept[np.flatnonzero(rows[:, 0] == resolution)[:each]] = True
+    return rows[kept]
+
+
+def breed(problem: Problem, rows: Rows, count: int, *, rng: np.random.Generator) -> Rows:
+    """Feasible children of rows that stand best first: half mutants, half crossings of two."""
+    # The better of two drawn at random becomes a parent.
+    picks = rng.integers(0, len(rows), (2, 2, count)).min(axis=0)
     parents, others = rows[picks[0]], rows[picks[1]]
-    crossed = np.where(rng.random(rows.shape[1:]) < 0.5, parents, others)
     fresh = problem.space.sample_rows(count, rng=rng, allowed=problem.allowed)
-    mutants = np.where(rng.random(parents.shape) < rate, fresh, parents)
-    half = rng.random((count, 1)) < 0.5
-    return problem.canonical(np.where(half, crossed, mutants))
+    mutants = np.where(rng.random(parents.shape) < _MUTATION_RATE, fresh, parents)
+    crossed = np.where(rng.random(parents.shape) < 0.5, parents, others)
+    made = problem.canonical(np.where(rng.random((count, 1)) < 0.5, crossed, mutants))
+    return made[problem.feasible(made)]
+
+
+def _step(problem: Problem, rows: Rows) -> Step:
+    return Step(problem.distinct, float(problem.values(rows[:1])[0]))

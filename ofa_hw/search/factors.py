@@ -100,24 +100,25 @@ def covered_resolutions(space: SearchSpace, costs: Sequence[Cost], allowed: Allo
     """`allowed` with only the resolutions all of whose operators the costs know.
 
     Raises:
-        MissingOpError: If there is none; it names what the nearest to complete one lacks.
+        MissingOpError: If there is none; it names what the largest one lacks.
     """
-    covered: list[int] = []
-    least: MissingOpError | None = None
-    for resolution in allowed[0]:
-        here = ((resolution,), *allowed[1:])
-        entries = [list(_entries(space, slot, slot.genes, here)) for slot in space.slots]
-        try:
+    covered = tuple(r for r in allowed[0] if _covers(space, costs, (r,), allowed))
+    if not covered:
+        _ = compile_costs(space, costs, allowed=((allowed[0][-1],), *allowed[1:]))
+    return (covered, *allowed[1:])
+
+
+def _covers(
+    space: SearchSpace, costs: Sequence[Cost], resolutions: tuple[int, ...], allowed: Allowed
+) -> bool:
+    here = (resolutions, *allowed[1:])
+    try:
+        for slot in space.slots:  # one after another: most that lack a row lack the first
             for cost in costs:
-                _require(cost, entries)
-        except MissingOpError as error:
-            if least is None or len(error.missing) < len(least.missing):
-                least = error
-        else:
-            covered.append(resolution)
-    if not covered and least is not None:
-        raise least
-    return (tuple(covered), *allowed[1:])
+                _require(cost, [list(_entries(space, slot, slot.genes, here))])
+    except MissingOpError:
+        return False
+    return True
 
 
 def _entries(

@@ -66,22 +66,34 @@ class Problem:
         """Equal rows for equal networks; inactive entries are the lowest allowed choice."""
         return np.where(self.space.active(rows), rows, self._lowest)
 
-    def values(self, rows: Rows) -> Floats:
-        """The objective of canonical rows, (n,)."""
+    def ids(self, rows: Rows) -> npt.NDArray[np.intp]:
+        """A number for each canonical row, equal for equal networks; new ones are predicted."""
         self.evaluations += len(rows)
-        keys = [row.tobytes() for row in rows.astype(np.uint8)]
-        index = self._index
+        size = rows.shape[1]
+        keys = np.ascontiguousarray(rows, np.uint8).view(f"V{size}").ravel().tolist()
         fresh: list[int] = []
         for position, key in enumerate(keys):
-            if key not in index:
-                index[key] = len(index)
+            if key not in self._index:
+                self._index[key] = len(self._index)
                 fresh.append(position)
         if fresh:
             new = rows[fresh]
             values = self._objective.predict_rows(self.space.canonical_rows(new))
             self._rows.append(new)
             self._values = np.append(self._values, values)
-        return self._values[[index[key] for key in keys]]
+        return np.array([self._index[key] for key in keys], np.intp)
+
+    def values(self, rows: Rows) -> Floats:
+        """The objective of canonical rows, (n,)."""
+        ids = self.ids(rows)
+        return self._values[ids]
+
+    def best(self, rows: Rows, count: int) -> tuple[Rows, Floats]:
+        """The best distinct canonical rows, the best first, and their values."""
+        ids, first = np.unique(self.ids(rows), return_index=True)
+        values = self._values[ids]
+        order = np.argsort(-values, kind="stable")[:count]
+        return rows[first[order]], values[order]
 
     def seen(self) -> tuple[Rows, Floats]:
         """Every network whose value was asked for, and the values."""

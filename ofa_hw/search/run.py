@@ -9,15 +9,16 @@ import numpy as np
 from ofa_hw.errors import SpecError
 from ofa_hw.predictor import AccuracyPredictor
 from ofa_hw.search.costs import COSTS, Constraint, Cost, CostModel, latency_cost
-from ofa_hw.search.evolution import evolve
+from ofa_hw.search.evolution import evolve, refine, select
 from ofa_hw.search.factors import FactorTables, compile_costs, covered_resolutions
 from ofa_hw.search.feasible import cost_range, feasible_rows
-from ofa_hw.search.polish import polish
+from ofa_hw.search.polish import polish_exactly
 from ofa_hw.search.problem import Problem
 from ofa_hw.search.types import Candidate, SearchResult, Step
 from ofa_hw.spaces import Allowed, Rows, SearchSpace
 
-_POPULATION = 300
+_POPULATION = 200
+_STARTS = 16
 
 
 def search(
@@ -33,7 +34,7 @@ def search(
     weight_bytes: float | None = None,
     peak_bytes: float | None = None,
     constraints: Iterable[Constraint] = (),
-    generations: int = 40,
+    rounds: int = 24,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the most accurate network within limits.
@@ -50,7 +51,7 @@ def search(
         weight_bytes: Limit of the float32 weights.
         peak_bytes: Limit of the activations alive at once, batch 1 in float32.
         constraints: Limits of other costs.
-        generations: How long evolution goes on before the polish.
+        rounds: How long to go on; time grows with it.
         seed: The same seed gives the same answer.
 
     Raises:
@@ -76,17 +77,17 @@ def search(
     rng = np.random.default_rng(seed)
     tables = _compile(space, [c.cost for c in limited], resolutions, restrict)
     problem = Problem(tables, [c.at_most * (1 + 1e-9) for c in limited], predictor)
-    rows = feasible_rows(tables, [c.at_most for c in limited], _POPULATION, rng=rng)
+    rows = feasible_rows(tables, [c.at_most for c in limited], 2 * _POPULATION, rng=rng)
     history: list[Step] = []
-    rows = evolve(
-        problem, rows, rng=rng, generations=generations, population=_POPULATION, history=history
+    rows = evolve(problem, rows, rng=rng, generations=8, population=_POPULATION, history=history)
+    starts = select(problem, rows, 0, max(1, _STARTS // len(tables.allowed[0])))
+    pool = refine(
+        problem, starts, rng=rng, rounds=rounds, population=32, children=16, history=history
     )
-    ends = polish(problem, rows[:16])
-    values = problem.values(ends)
-    best = ends[values.argmax()]
-    history.append(Step(problem.distinct, float(values.max())))
+    best = polish_exactly(problem, pool[:1])
+    history.append(Step(problem.distinct, float(problem.values(best)[0])))
     return SearchResult(
-        best=_candidates(problem, best[None])[0],
+        best=_candidates(problem, best)[0],
         front=_candidates(problem, _front(problem)),
         history=tuple(history),
         seed=seed,

@@ -34,7 +34,7 @@ def _latency_ms(spec: SubnetSpec) -> float:
 
 @pytest.mark.parametrize("budget", [0.7, 0.9, 1.5, 1e9])
 def test_best_network_keeps_the_budget_and_its_costs_are_true(budget: float) -> None:
-    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=budget, generations=5)
+    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=budget, rounds=2)
     best = result.best
     assert best.latency_ms <= budget
     assert best.latency_ms == pytest.approx(_latency_ms(best.spec))
@@ -45,7 +45,7 @@ def test_best_network_keeps_the_budget_and_its_costs_are_true(budget: float) -> 
 
 def test_budget_at_the_exact_minimum_is_feasible() -> None:
     smallest, largest = latency_range(TINY, MS)
-    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=smallest, generations=2)
+    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=smallest, rounds=2)
     assert result.best.latency_ms == pytest.approx(smallest)
     assert (smallest, largest) == pytest.approx(
         (_latency_ms(TINY.smallest()), _latency_ms(TINY.largest()))
@@ -57,13 +57,13 @@ def test_infeasible_budget_names_the_nearest_that_is_feasible() -> None:
     with pytest.raises(InfeasibleError) as caught:
         search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=smallest * 0.999)
     named = float(re.findall(r"at least ([\d.]+)", str(caught.value))[0])
-    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=named, generations=2)
+    result = search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=named, rounds=2)
     assert result.best.latency_ms == pytest.approx(smallest)
 
 
 def test_same_seed_gives_the_same_result() -> None:
     a, b = (
-        search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=0.8, generations=4, seed=3)
+        search(TINY, predictor=SizePredictor(), lut=MS, latency_ms=0.8, rounds=2, seed=3)
         for _ in range(2)
     )
     assert a == b
