@@ -1,0 +1,1 @@
+"""TFLite on a device over ADB: phones, and Linux boards that run adbd."""

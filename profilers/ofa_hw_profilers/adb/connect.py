@@ -1,0 +1,95 @@
+"""Finds the way to a device by its serial: the adb server first, then TCP, then USB."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, DeviceTimeoutError
+from ofa_hw_profilers.adb.direct import DirectConnection, TcpLink, usb_link, usb_serials
+from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError
+from ofa_hw_profilers.adb.transport import Connection, Transport
+
+ANY = "any"
+
+
+def connect(serial: str, *, timeout_s: float = 10.0, auth_timeout_s: float = 30.0) -> Transport:
+    """Connects to a device.
+
+    Args:
+        serial: As `adb devices` lists it, `host:port`, or `any` for the only device there is.
+        timeout_s: For each answer of the device.
+        auth_timeout_s: How long its user may take to accept this machine's key.
+
+    Raises:
+        DeviceNotFoundError: If it is not there, or not usable as it is; says what to do.
+    """
+    return Transport(_connection(serial, timeout_s, auth_timeout_s))
+
+
+def reconnect(
+    serial: str,
+    *,
+    wait_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Transport:
+    """Connects to a device that went away, as soon as it is back.
+
+    Raises:
+        DeviceNotFoundError: If it has not come back within `wait_s`; the last attempt's error.
+    """
+    deadline = clock() + wait_s
+    while True:
+        try:
+            transport = connect(serial)
+            transport.shell("true", 10)
+            return transport
+        except DeviceUnauthorizedError:
+            raise
+        except (DeviceNotFoundError, DeviceTimeoutError) as error:
+            if clock() >= deadline:
+                raise type(error)(f"gave up after {wait_s:g} s of waiting: {error}") from error
+        sleep(0.5)
+
+
+def split_address(serial: str) -> tuple[str, int] | None:
+    """Host and port of a serial that is an address; None for other serials."""
+    found = re.fullmatch(r"\[?([^\s\[\]]+?)\]?:(\d{1,5})", serial)
+    return (found[1], int(found[2])) if found else None
+
+
+def _connection(serial: str, timeout_s: float, auth_timeout_s: float) -> Connection:
+    served = _served()
+    if serial == ANY:
+        serial = _only(sorted({*served, *usb_serials()}))
+    if serial in served:
+        from ofa_hw_profilers.adb.server import ServerConnection
+
+        return ServerConnection(serial, timeout_s=timeout_s)
+    address = split_address(serial)
+    link = TcpLink(*address) if address else usb_link(serial)
+    return DirectConnection(serial, link, timeout_s=timeout_s, auth_timeout_s=auth_timeout_s)
+
+
+def _served() -> list[str]:
+    """Serials that the adb server knows; none where adbutils is not installed."""
+    try:
+        from ofa_hw_profilers.adb.server import server_devices
+    except BackendUnavailableError:
+        return []
+    return [device.serial for device in server_devices()]
+
+
+def _only(serials: list[str]) -> str:
+    if len(serials) == 1:
+        return serials[0]
+    if serials:
+        raise DeviceNotFoundError(
+            f"there are {len(serials)} devices: {', '.join(serials)}; choose with --serial"
+        )
+    raise DeviceNotFoundError(
+        "no device found: enable USB debugging on it and plug it in, or name it as "
+        "--serial host:port; if adb knows it, run: adb start-server"
+    )

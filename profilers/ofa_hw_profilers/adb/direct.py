@@ -1,0 +1,329 @@
+"""Reaches a device without an adb server: over TCP (`host:port`) or USB.
+
+adb-shell gives USB, message layout and key signatures. The conversation itself is held here, one
+packet at a time with a deadline each, because adb-shell's own loses what a full socket does not
+take, spins on a closed one, drops packets of a stream that is being written to, and waits 44 ms a
+command for want of TCP_NODELAY.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from ofa_hw.errors import DeviceNotFoundError, DeviceOutputError, DeviceTimeoutError
+from ofa_hw_profilers.adb.failures import (
+    DeviceUnauthorizedError,
+    direct_failures,
+    lost,
+    missing_library,
+    silent,
+    unanswered_key,
+)
+from ofa_hw_profilers.adb.transport import Stream
+
+try:
+    from adb_shell import constants
+    from adb_shell.adb_message import AdbMessage, unpack
+    from adb_shell.auth.keygen import keygen
+    from adb_shell.auth.sign_pythonrsa import PythonRSASigner
+    from adb_shell.exceptions import TcpTimeoutException
+    from adb_shell.transport.tcp_transport import TcpTransport
+except ImportError as error:
+    raise missing_library("adb-shell", "adb") from error
+
+_MAX_DATA = 1 << 20
+_BANNER = b"host::features=shell_v2,cmd,stat_v2\0"
+_STLS = 0x534C5453
+
+
+class Link(Protocol):
+    """What carries packets: adb-shell's transports, over TCP or USB."""
+
+    def connect(self, transport_timeout_s: float) -> None:
+        """Opens it."""
+        ...
+
+    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
+        """Reads some bytes, at least one."""
+        ...
+
+    def bulk_write(self, data: bytes, transport_timeout_s: float) -> int:
+        """Writes all."""
+        ...
+
+    def close(self) -> None:
+        """Closes it."""
+        ...
+
+
+class TcpLink(TcpTransport):  # type: ignore[misc]
+    """adb-shell's TCP transport that sends at once and all, and notices a closed socket."""
+
+    def connect(self, transport_timeout_s: float) -> None:
+        """Opens it, without waiting to fill packets."""
+        super().connect(transport_timeout_s)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
+        """Reads some bytes, at least one."""
+        data: bytes = super().bulk_read(numbytes, transport_timeout_s)
+        if not data:
+            raise ConnectionResetError("it closed the connection")
+        return data
+
+    def bulk_write(self, data: bytes, transport_timeout_s: float) -> int:
+        """Writes all, in as many parts as the socket takes."""
+        deadline = time.monotonic() + transport_timeout_s
+        sent, view = 0, memoryview(data)
+        while sent < len(view):
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise TcpTimeoutException("sending")
+            sent += super().bulk_write(view[sent:], remaining_s)
+        return sent
+
+
+def usb_link(serial: str) -> Link:
+    """The USB transport of a phone.
+
+    Raises:
+        DeviceNotFoundError: If there is none of this serial.
+    """
+    try:
+        from adb_shell.transport.usb_transport import UsbTransport
+    except (ImportError, OSError) as error:
+        raise DeviceNotFoundError(
+            f"device {serial!r} is unknown to an adb server, and USB cannot be searched for it: "
+            f"{error}; run: adb start-server, or install libusb-1.0-0"
+        ) from error
+    with direct_failures(serial, "looking for it on USB", 10):
+        link: Link = UsbTransport.find_adb(serial)
+        return link
+
+
+def usb_serials() -> list[str]:
+    """Serials of phones on USB that offer adb; none where USB cannot be searched."""
+    try:
+        from adb_shell.transport.usb_transport import UsbTransport
+
+        return sorted(found.serial_number for found in UsbTransport.find_all_adb_devices())
+    except Exception:  # libusb absent, or no permission: then there is nothing to list
+        return []
+
+
+def load_keys(folder: Path | None = None) -> tuple[Path, list[Any]]:
+    """This machine's adb keys, made if there are none: the first one's path, and signers."""
+    folder = folder or Path(os.environ.get("ANDROID_USER_HOME", Path.home() / ".android"))
+    vendor = os.environ.get("ADB_VENDOR_KEYS", "").split(os.pathsep)
+    paths = [folder / "adbkey", *(Path(path) for path in vendor if path)]
+    if not paths[0].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        keygen(str(paths[0]))
+        paths[0].chmod(0o600)
+    signers = []
+    for path in paths:
+        public = path.with_name(path.name + ".pub")
+        if path.is_file():
+            signers.append(
+                PythonRSASigner(public.read_text() if public.exists() else "", path.read_text())
+            )
+    return paths[0], signers
+
+
+class DirectConnection:
+    """A conversation with a device's adbd (see `Connection`).
+
+    Args:
+        serial: What the user calls the device.
+        link: What carries the packets.
+        auth_timeout_s: How long its user may take to accept this machine's key.
+        keys: Folder of the keys; `~/.android` by default.
+    """
+
+    def __init__(
+        self,
+        serial: str,
+        link: Link,
+        *,
+        timeout_s: float = 10.0,
+        auth_timeout_s: float = 30.0,
+        keys: Path | None = None,
+    ) -> None:
+        self.serial = serial
+        self._link = link
+        self._streams: dict[int, _DirectStream] = {}
+        self._next_id = 1
+        self._partial = bytearray()
+        self._max_data = 4096
+        with direct_failures(self.serial, "connecting", timeout_s):
+            link.connect(timeout_s)
+        try:
+            banner = self._shake_hands(timeout_s, auth_timeout_s, keys)
+        except BaseException:
+            link.close()
+            raise
+        found = banner.partition(b"features=")[2].partition(b";")[0].strip(b"\0")
+        self.features = frozenset(found.decode(errors="replace").split(","))
+
+    def _shake_hands(self, timeout_s: float, auth_timeout_s: float, keys: Path | None) -> bytes:
+        """Says hello and proves who asks; returns the device's banner."""
+        deadline = time.monotonic() + timeout_s
+        self._write(constants.CNXN, constants.VERSION, _MAX_DATA, _BANNER, timeout_s)
+        command, _, arg1, data = self._read_packet(deadline, timeout_s, "connecting")
+        if command == constants.AUTH:
+            key, signers = load_keys(keys)
+            command, arg1, data = self._authorise(key, signers, data, timeout_s, auth_timeout_s)
+        if command != constants.CNXN:
+            raise DeviceOutputError(f"device {self.serial!r} answered {command!r} to a greeting")
+        self._max_data = min(arg1, _MAX_DATA)
+        return data
+
+    def _authorise(
+        self, key: Path, signers: Sequence[Any], token: bytes, timeout_s: float, wait_s: float
+    ) -> tuple[bytes, int, bytes]:
+        """Signs the device's token with each key, then shows the first to its user."""
+        for signer in signers:
+            self._write(constants.AUTH, constants.AUTH_SIGNATURE, 0, signer.Sign(token), timeout_s)
+            deadline = time.monotonic() + timeout_s
+            command, _, arg1, token = self._read_packet(deadline, timeout_s, "checking a key")
+            if command == constants.CNXN:
+                return command, arg1, token
+        public = (signers[0].GetPublicKey() or "").encode().strip() + b"\0"
+        self._write(constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, public, timeout_s)
+        deadline = time.monotonic() + wait_s
+        try:
+            while True:
+                command, _, arg1, data = self._read_packet(deadline, wait_s, "asking its user")
+                if command == constants.CNXN:
+                    return command, arg1, data
+        except DeviceTimeoutError as error:
+            raise unanswered_key(self.serial, f"{key}.pub", wait_s) from error
+
+    def open(self, service: str, timeout_s: float) -> Stream:
+        """Opens a service of the device (see `Connection`)."""
+        stream = _DirectStream(self, self._next_id)
+        self._streams[self._next_id] = stream
+        self._next_id += 1
+        self._write(constants.OPEN, stream.local_id, 0, service.encode() + b"\0", timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not stream.remote_id:
+            if stream.ended:
+                raise DeviceOutputError(
+                    f"device {self.serial!r} refuses the service {service[:60]!r}"
+                )
+            self.pump(deadline, timeout_s, "opening a service")
+        return stream
+
+    def pump(self, deadline: float, timeout_s: float, doing: str) -> None:
+        """Reads one packet and gives it to its stream."""
+        command, remote_id, local_id, data = self._read_packet(deadline, timeout_s, doing)
+        stream = self._streams.get(local_id)
+        if stream is None:
+            if command == constants.WRTE:  # of a stream closed meanwhile: end it there as well
+                self._write(constants.CLSE, local_id, remote_id, b"", timeout_s)
+            return
+        if command == constants.OKAY:
+            stream.remote_id = remote_id
+            stream.may_send = True
+        elif command == constants.WRTE:
+            stream.received.append(data)
+        elif command == constants.CLSE:
+            stream.ended = True
+
+    def send_on(self, stream: _DirectStream, data: bytes, timeout_s: float) -> None:
+        """Sends on a stream, each part once the device has taken the one before."""
+        deadline = time.monotonic() + timeout_s
+        for start in range(0, len(data), self._max_data):
+            while not stream.may_send:
+                if stream.ended:
+                    raise lost(self.serial, "the device closed the stream")
+                self.pump(deadline, timeout_s, "sending")
+            stream.may_send = False
+            part = data[start : start + self._max_data]
+            self._write(constants.WRTE, stream.local_id, stream.remote_id, part, timeout_s)
+
+    def receive_on(self, stream: _DirectStream, timeout_s: float) -> bytes:
+        """The stream's next bytes, and lets the device send more; none at its end."""
+        deadline = time.monotonic() + timeout_s
+        while not stream.received:
+            if stream.ended:
+                return b""
+            self.pump(deadline, timeout_s, "reading")
+        data = stream.received.popleft()
+        if not stream.ended:
+            self._write(constants.OKAY, stream.local_id, stream.remote_id, b"", timeout_s)
+        return data
+
+    def close_stream(self, stream: _DirectStream) -> None:
+        """Ends a stream here and there."""
+        if self._streams.pop(stream.local_id, None) and stream.remote_id and not stream.ended:
+            self._write(constants.CLSE, stream.local_id, stream.remote_id, b"", 5)
+
+    def _write(self, command: bytes, arg0: int, arg1: int, data: bytes, timeout_s: float) -> None:
+        message = AdbMessage(command, arg0, arg1, data)
+        with direct_failures(self.serial, "sending", timeout_s):
+            self._link.bulk_write(message.pack(), timeout_s)
+            if data:
+                self._link.bulk_write(data, timeout_s)
+
+    def _read_packet(
+        self, deadline: float, timeout_s: float, doing: str
+    ) -> tuple[bytes, int, int, bytes]:
+        """One packet. A timeout keeps what has come, so that the next read goes on from there."""
+        self._fill(constants.MESSAGE_SIZE, deadline, timeout_s, doing)
+        command, arg0, arg1, size, _ = unpack(bytes(self._partial[: constants.MESSAGE_SIZE]))
+        if command == _STLS:
+            raise DeviceUnauthorizedError(
+                f"{self.serial!r} speaks wireless debugging, which needs the adb server: "
+                "adb pair HOST:PORT, then adb connect HOST:PORT"
+            )
+        if command not in constants.WIRE_TO_ID:
+            raise lost(self.serial, f"what it sends is no adb: {bytes(self._partial[:8])!r}")
+        end = constants.MESSAGE_SIZE + size
+        self._fill(end, deadline, timeout_s, doing)
+        data = bytes(self._partial[constants.MESSAGE_SIZE : end])
+        del self._partial[:end]
+        return constants.WIRE_TO_ID[command], arg0, arg1, data
+
+    def _fill(self, size: int, deadline: float, timeout_s: float, doing: str) -> None:
+        while (missing := size - len(self._partial)) > 0:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise silent(self.serial, doing, timeout_s)
+            with direct_failures(self.serial, doing, timeout_s):
+                self._partial += self._link.bulk_read(missing, remaining_s)
+
+    def close(self) -> None:
+        """Closes the link; the device ends what still runs."""
+        self._streams.clear()
+        with direct_failures(self.serial, "closing", 5):
+            self._link.close()
+
+
+class _DirectStream:
+    """One service of a device among those of its connection."""
+
+    def __init__(self, connection: DirectConnection, local_id: int) -> None:
+        self._connection = connection
+        self.local_id = local_id
+        self.remote_id = 0
+        self.may_send = False
+        self.ended = False
+        self.received: deque[bytes] = deque()
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        self._connection.send_on(self, data, timeout_s)
+
+    def receive(self, timeout_s: float) -> bytes:
+        return self._connection.receive_on(self, timeout_s)
+
+    def close(self) -> None:
+        with suppress(DeviceNotFoundError, DeviceTimeoutError):  # what broke ended the stream
+            self._connection.close_stream(self)

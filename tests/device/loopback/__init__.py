@@ -1,0 +1,1 @@
+"""A real Android adbd on loopback: the device that the tests of the ADB backend run on."""

@@ -1,0 +1,117 @@
+"""Fetches packages of a Debian suite, whatever suite this machine runs, and unpacks them.
+
+apt does the work, with lists, cache and status of its own, so that this machine's apt knows
+nothing of it. The mirror and the keys are those of this machine. apt checks what it downloads
+against the signed index; what lies in the cache is checked against the hashes taken then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class DeviceSetupError(Exception):
+    """The device cannot be set up here; says what is missing."""
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept between runs, outside of the repository."""
+    default = Path.home() / ".cache" / "ofa-hw-tests"
+    folder = Path(os.environ.get("OFA_HW_TEST_CACHE", default))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def fetch(packages: Sequence[str], *, arch: str, suite: str = "trixie") -> list[Path]:
+    """The .deb files of `packages` and of all they depend on, downloaded or from the cache."""
+    name = hashlib.sha256(" ".join([suite, arch, *packages]).encode()).hexdigest()[:12]
+    folder = cache_folder() / "debs" / name
+    manifest = folder / "sha256.json"
+    if not manifest.exists():
+        _download(packages, arch, suite, folder)
+    hashes = json.loads(manifest.read_text())
+    if damaged := [file for file in hashes if sha256(folder / file) != hashes[file]]:
+        shutil.rmtree(folder)
+        raise DeviceSetupError(f"{', '.join(damaged)} was damaged in {folder}; run again")
+    return [folder / file for file in sorted(hashes)]
+
+
+def unpack(debs: Sequence[Path], root: Path) -> None:
+    """Unpacks packages into `root`; runs none of their scripts."""
+    for deb in debs:
+        run(["dpkg-deb", "-x", str(deb), str(root)])
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file; of nothing where there is none."""
+    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """Runs a command and returns its output; `DeviceSetupError` with its words if it fails."""
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False
+        )
+    except FileNotFoundError as error:
+        raise DeviceSetupError(f"{command[0]} is not installed") from error
+    if result.returncode:
+        raise DeviceSetupError(f"{' '.join(command)} failed: {result.stderr.strip()[-500:]}")
+    return result.stdout
+
+
+def _mirror() -> str:
+    """The Debian mirror that this machine's apt uses."""
+    fields = "$(REPO_URI) $(RELEASE)"
+    listed = run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"])
+    for uri, _ in (line.split() for line in listed.splitlines()):
+        if re.search(r"/debian/?$", uri):
+            return uri
+    raise DeviceSetupError("this machine's apt knows no Debian mirror to take the device from")
+
+
+def _download(packages: Sequence[str], arch: str, suite: str, folder: Path) -> None:
+    if not KEYRING.exists():
+        raise DeviceSetupError(f"{KEYRING} is missing; install debian-archive-keyring")
+    mirror = _mirror()
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        home = Path(scratch)
+        for part in ("lists/partial", "archives/partial", "etc"):
+            (home / part).mkdir(parents=True)
+        (home / "status").touch()
+        (home / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
+        settings = {
+            "Dir::Etc": home / "etc",
+            "Dir::Etc::sourcelist": home / "sources.list",
+            "Dir::State::lists": home / "lists",
+            "Dir::State::status": home / "status",
+            "Dir::Cache": home,
+            "APT::Architecture": arch,
+            "APT::Sandbox::User": "root",
+        }
+        config = home / "apt.conf"
+        lines = [f'{key} "{value}";' for key, value in settings.items()]
+        config.write_text(
+            "\n".join([*lines, f'#clear APT::Architectures; APT::Architectures {{ "{arch}"; }};'])
+        )
+        env = {"APT_CONFIG": str(config)}
+        run(["apt-get", "-q", "update"], env)
+        install = ["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install"]
+        run([*install, *packages], env)
+        debs = sorted((home / "archives").glob("*.deb"))
+        (home / "archives" / "sha256.json").write_text(
+            json.dumps({deb.name: sha256(deb) for deb in debs}, indent=1)
+        )
+        folder.parent.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        (home / "archives").rename(folder)
