@@ -13,6 +13,8 @@ from ofa_hw.search.costs import (
     latency_cost,
 )
 from ofa_hw.search.factors import FactorTables, compile_costs
+from ofa_hw.search.fronts import hypervolume
+from ofa_hw.search.pareto import ParetoFront, pareto
 from ofa_hw.search.run import latency_range, search
 from ofa_hw.search.types import Candidate, SearchResult, Step
 
@@ -28,10 +30,13 @@ __all__ = [
     "CostModel",
     "FactorTables",
     "LatencyModel",
+    "ParetoFront",
     "SearchResult",
     "Step",
     "compile_costs",
+    "hypervolume",
     "latency_cost",
     "latency_range",
+    "pareto",
     "search",
 ]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ofa_hw.predictor import AccuracyPredictor
 from ofa_hw.search.factors import FactorTables, Floats
+from ofa_hw.search.fronts import nondominated
 from ofa_hw.spaces import Allowed, Rows, SearchSpace
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -36,7 +37,8 @@ class Problem:
         self.evaluations = 0
         self._objective = objective
         self._index: dict[bytes, int] = {}
-        self._rows: list[Rows] = []
+        self._rows: list[npt.NDArray[np.uint8]] = []
+        self._costs: list[Floats] = []
         self._values = np.empty(0)
         lowest = [indices[0] for indices in self.allowed]
         self._lowest = np.array(lowest, np.int64)
@@ -79,7 +81,8 @@ class Problem:
         if fresh:
             new = rows[fresh]
             values = self._objective.predict_rows(self.space.canonical_rows(new))
-            self._rows.append(new)
+            self._rows.append(new.astype(np.uint8))
+            self._costs.append(self.tables.evaluate(new))
             self._values = np.append(self._values, values)
         return np.array([self._index[key] for key in keys], np.intp)
 
@@ -95,6 +98,12 @@ class Problem:
         order = np.argsort(-values, kind="stable")[:count]
         return rows[first[order]], values[order]
 
-    def seen(self) -> tuple[Rows, Floats]:
-        """Every network whose value was asked for, and the values."""
-        return np.concatenate(self._rows), self._values
+    def front(self, columns: Sequence[int]) -> Rows:
+        """Feasible networks seen that none beats in value and in these costs, cheapest first."""
+        if not self._rows:
+            return np.empty((0, len(self.allowed)), np.int64)
+        costs = np.concatenate(self._costs)
+        kept = np.flatnonzero((costs <= self.limits).all(axis=1))
+        points = np.column_stack([costs[kept][:, list(columns)], -self._values[kept]])
+        best = kept[nondominated(points)]
+        return np.concatenate(self._rows)[best].astype(np.int64)

@@ -69,13 +69,9 @@ def search(
         if limit is not None:
             limited.append(Constraint(COSTS[name], limit))
     limited += constraints
-    if predictor.space.name != space.name:
-        raise SpecError(
-            f"the predictor knows sub-networks of {predictor.space.name}, not of {space.name}; "
-            f"load it with load_predictor(path, space=...) or search {predictor.space.name}"
-        )
+    require_space(predictor, space)
     rng = np.random.default_rng(seed)
-    tables = _compile(space, [c.cost for c in limited], resolutions, restrict)
+    tables = compile_for(space, [c.cost for c in limited], resolutions, restrict)
     problem = Problem(tables, [c.at_most * (1 + 1e-9) for c in limited], predictor)
     rows = feasible_rows(tables, [c.at_most for c in limited], 2 * _POPULATION, rng=rng)
     history: list[Step] = []
@@ -87,8 +83,8 @@ def search(
     best = polish_exactly(problem, pool[:1])
     history.append(Step(problem.distinct, float(problem.values(best)[0])))
     return SearchResult(
-        best=_candidates(problem, best)[0],
-        front=_candidates(problem, _front(problem)),
+        best=candidates(problem, best)[0],
+        front=candidates(problem, problem.front([0])),
         history=tuple(history),
         seed=seed,
         evaluations=problem.evaluations,
@@ -104,7 +100,16 @@ def latency_range(
     restrict: Mapping[str, Sequence[int | float]] | None = None,
 ) -> tuple[float, float]:
     """The exact smallest and largest latency of a space by a table, in milliseconds."""
-    return cost_range(_compile(space, [latency_cost(lut)], resolutions, restrict), 0)
+    return cost_range(compile_for(space, [latency_cost(lut)], resolutions, restrict), 0)
+
+
+def require_space(predictor: AccuracyPredictor, space: SearchSpace) -> None:
+    """Raises `SpecError` if the predictor is of another space."""
+    if predictor.space.name != space.name:
+        raise SpecError(
+            f"the predictor knows sub-networks of {predictor.space.name}, not of {space.name}; "
+            f"load it with load_predictor(path, space=...) or search {predictor.space.name}"
+        )
 
 
 def _latency_constraints(
@@ -121,12 +126,13 @@ def _latency_constraints(
     ]
 
 
-def _compile(
+def compile_for(
     space: SearchSpace,
     costs: Sequence[Cost],
     resolutions: Sequence[int] | None,
     restrict: Mapping[str, Sequence[int | float]] | None,
 ) -> FactorTables:
+    """Tabulates costs over the choices that a user leaves."""
     allowed = _allowed(space, costs, resolutions, restrict or {})
     return compile_costs(space, costs, allowed=allowed)
 
@@ -149,7 +155,8 @@ def _allowed(
     return allowed if "resolution" in fields else covered_resolutions(space, costs, allowed)
 
 
-def _candidates(problem: Problem, rows: Rows) -> tuple[Candidate, ...]:
+def candidates(problem: Problem, rows: Rows) -> tuple[Candidate, ...]:
+    """Rows as a user reads them."""
     rows = problem.canonical(rows)
     names = [cost.name for cost in problem.tables.costs]
     return tuple(
@@ -161,14 +168,3 @@ def _candidates(problem: Problem, rows: Rows) -> tuple[Candidate, ...]:
             strict=True,
         )
     )
-
-
-def _front(problem: Problem) -> Rows:
-    """Feasible rows seen that none other beats in value and first cost, cheapest first."""
-    rows, values = problem.seen()
-    kept = problem.feasible(rows)
-    rows, values = rows[kept], values[kept]
-    cost = problem.tables.evaluate(rows)[:, 0]
-    order = np.lexsort((-values, cost))
-    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], values[order][:-1]]))
-    return rows[order][values[order] > best_before]
