@@ -44,7 +44,7 @@ class Supernet(nn.Module):
                 stay: channels are sorted inside each band between two of them.
 
         Raises:
-            SpecError: If the space has no so many expansions.
+            SpecError: If the space has not that many expansions.
         """
 
     def forward(self, x: Tensor, spec: SubnetSpec) -> Tensor:

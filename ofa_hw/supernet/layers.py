@@ -114,7 +114,9 @@ class SlicedNorm(nn.Module):
         bn, channels = self.bn, x.shape[1]
         assert bn.running_mean is not None
         assert bn.running_var is not None
-        if bn.training and bn.num_batches_tracked is not None:
+        assert bn.num_batches_tracked is not None
+        assert bn.momentum is not None
+        if bn.training:
             bn.num_batches_tracked.add_(1)
         return F.batch_norm(
             x,
@@ -123,7 +125,7 @@ class SlicedNorm(nn.Module):
             bn.weight[:channels],
             bn.bias[:channels],
             bn.training,
-            0.1 if bn.momentum is None else bn.momentum,
+            bn.momentum,
             bn.eps,
         )
 

@@ -26,7 +26,7 @@ def channel_order(weight: Tensor, widths: Sequence[int], phase: int) -> Tensor:
         phase: How many of the widths below the largest keep their channel sets.
 
     Raises:
-        SpecError: If there are no so many widths.
+        SpecError: If there are not that many widths.
     """
     if not 0 <= phase < len(widths):
         raise SpecError(f"cannot sort for phase {phase}: choose from 0 to {len(widths) - 1}")
@@ -45,7 +45,7 @@ def sort_mbconv(block: ElasticMBConv, widths: Sequence[int], phase: int) -> None
     """Sorts an inverted residual's middle channels, and those of its squeeze-excite.
 
     Raises:
-        SpecError: If there are no so many widths.
+        SpecError: If there are not that many widths.
     """
     if block.inverted_bottleneck is None:
         return
@@ -71,7 +71,7 @@ def sort_bottleneck(block: ElasticBottleneck, widths: Sequence[int], phase: int)
     """Sorts a bottleneck: its third convolution orders the second's outputs, that the first's.
 
     Raises:
-        SpecError: If there are no so many widths.
+        SpecError: If there are not that many widths.
     """
     for reader, writer in ((block.conv3, block.conv2), (block.conv2, block.conv1)):
         order = channel_order(reader.conv.conv.weight, widths, phase)

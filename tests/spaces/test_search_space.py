@@ -50,6 +50,7 @@ def generator(seed: int) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("name", SPACES)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_rows_and_json_round_trip(name: str, seed: int) -> None:
     space = SPACES[name]
@@ -62,7 +63,7 @@ def test_rows_and_json_round_trip(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rate=st.floats(0, 1))
 def test_mutants_and_children_are_networks_of_the_space(name: str, seed: int, rate: float) -> None:
     space, rng = SPACES[name], generator(seed)
@@ -75,7 +76,7 @@ def test_mutants_and_children_are_networks_of_the_space(name: str, seed: int, ra
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_specs_are_equal_and_hash_equal_exactly_when_their_networks_are(
     name: str, seed: int
@@ -92,7 +93,7 @@ def test_specs_are_equal_and_hash_equal_exactly_when_their_networks_are(
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_operators_chain_and_stand_in_the_table(name: str, seed: int) -> None:
     space = SPACES[name]

@@ -12,11 +12,6 @@ import torch
 State = dict[str, torch.Tensor]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def golden_shapes(shared_data: Path) -> dict[str, dict[str, list[int]]]:
     shapes: dict[str, dict[str, list[int]]] = json.loads(

@@ -61,6 +61,7 @@ def test_every_published_form_loads(form: str, net: Supernet, tmp_path: Path) ->
 
 def test_state_dict_loads_without_a_file(net: Supernet) -> None:
     assert same(load_supernet(SPACE, net.state_dict()), net)
+    assert same(load_supernet(SPACE, {"state_dict": net.state_dict()}), net)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -152,6 +152,27 @@ def test_training_step_equals_that_of_the_extracted_network() -> None:
         assert torch.allclose(tensor, again[key], atol=1e-6), key
 
 
+def test_channels_last_gives_the_same_and_stays_so() -> None:
+    net = load_supernet("tiny").eval()
+    spec = net.space.sample(rng=np.random.default_rng(4))
+    x = images(spec, net)
+    expected = net(x, spec)
+    net.to(memory_format=torch.channels_last)
+    formats = []
+    for layer in net.layers(spec):
+        layer.register_forward_hook(
+            lambda _m, _x, y: (
+                formats.append(y.is_contiguous(memory_format=torch.channels_last))
+                if y.dim() == 4
+                else None
+            )
+        )
+    actual = net(x.to(memory_format=torch.channels_last), spec)
+    assert torch.allclose(actual, expected, atol=1e-5 * expected.abs().max().item())
+    assert formats
+    assert all(formats)
+
+
 def test_forward_refuses_another_spaces_network() -> None:
     net = load_supernet("tiny")
     spec = get_space("ofa_resnet50").smallest()
