@@ -37,8 +37,9 @@ def load_supernet(
         CheckpointError: If the file cannot be read or holds other weights than the space's.
     """
     supernet = _build(get_space(space) if isinstance(space, str) else space)
-    supernet.reset_parameters(torch.Generator().manual_seed(seed))
-    if weights is not None:
+    if weights is None:
+        supernet.reset_parameters(torch.Generator().manual_seed(seed))
+    else:
         load_weights(supernet, weights, identity_matrices=identity_matrices)
     return supernet
 

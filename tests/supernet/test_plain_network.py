@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ofa_hw.graph import Conv, Graph, Linear, network_graph
+from ofa_hw.graph import Conv, Graph, Linear, ShapesOnly, network_graph
 from ofa_hw.graph.ir import Primitive
 from ofa_hw.ops import OpSpec
 from ofa_hw.spaces import SubnetSpec, get_space, read_network_config, space_names
@@ -23,7 +23,7 @@ def described(op: Primitive) -> object:
 
 def specs(name: str) -> list[SubnetSpec]:
     space = get_space(name)
-    drawn = [space.sample(rng=np.random.default_rng(seed)) for seed in range(3)]
+    drawn = [space.sample(rng=np.random.default_rng(seed)) for seed in range(2)]
     return [space.smallest(), space.largest(), *drawn]
 
 
@@ -33,7 +33,7 @@ def test_traced_network_is_node_for_node_the_graph_of_its_operators(name: str) -
     for spec in specs(name):
         ops = net.space.ops(spec)
         traced = Graph.from_torch(net.extract(spec), ops[0].input_shape())
-        expected = network_graph(ops)
+        expected = network_graph(ops, weights=ShapesOnly())
         assert [(n.output, n.inputs) for n in traced.nodes] == [
             (n.output, n.inputs) for n in expected.nodes
         ]
