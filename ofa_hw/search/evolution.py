@@ -15,7 +15,7 @@ from ofa_hw.search.problem import Problem
 from ofa_hw.search.types import Step
 from ofa_hw.spaces import Rows
 
-_MUTATION_RATE = 0.15
+_MUTATION_RATE = 0.25
 _SURPLUS = 8  # candidates made for each child wanted, since many break a tight limit
 
 

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofa_hw.errors import SpecError
-from ofa_hw.search.factors import FactorTables, Floats
+from ofa_hw.search.factors import MOST_ENTRIES, FactorTables, Floats
 from ofa_hw.spaces import Rows
-
-_MOST_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +158,7 @@ def _order(scopes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> list[int]
         }
         entries = {gene: math.prod(sizes[i] for i in joined[gene]) for gene in left}
         gene = min(left, key=lambda g: (entries[g], g))
-        if entries[gene] > _MOST_ENTRIES:
+        if entries[gene] > MOST_ENTRIES:
             raise SpecError(
                 f"the space couples {len(joined[gene])} genes with each other, too many for exact "
                 f"limits ({entries[gene]:.0e} combinations); let each slot depend on fewer genes"

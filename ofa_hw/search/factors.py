@@ -11,18 +11,20 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ofa_hw.errors import MissingOpError
+from ofa_hw.errors import MissingOpError, SpecError
 from ofa_hw.ops import OpSpec
 from ofa_hw.search.costs import Cost
 from ofa_hw.spaces import Allowed, Rows, SearchSpace, Slot
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Entry: TypeAlias = tuple[tuple[int, ...], tuple[OpSpec, ...]]
+
+MOST_ENTRIES: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,9 +69,16 @@ def compile_costs(
 
     Raises:
         MissingOpError: If a cost does not know operators; it names all of them.
+        SpecError: If a slot depends on too many genes.
     """
     allowed = allowed or space.allowed({})
     scopes = tuple((0, *(i for i in slot.genes if i)) for slot in space.slots)
+    for scope in scopes:
+        if (combinations := math.prod(len(allowed[i]) for i in scope)) > MOST_ENTRIES:
+            raise SpecError(
+                f"a slot of {space.name} depends on {len(scope)} genes, {combinations:.0e} "
+                "combinations; let each slot depend on fewer genes"
+            )
     entries = [
         list(_entries(space, slot, scope, allowed))
         for slot, scope in zip(space.slots, scopes, strict=True)

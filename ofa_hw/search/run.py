@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ofa_hw.errors import SpecError
+from ofa_hw.errors import SpecError, TableError
+from ofa_hw.latency import LatencyTable
 from ofa_hw.predictor import AccuracyPredictor
 from ofa_hw.search.costs import COSTS, Constraint, Cost, CostModel, latency_cost
 from ofa_hw.search.evolution import evolve, refine, select
@@ -34,6 +36,7 @@ def search(
     weight_bytes: float | None = None,
     peak_bytes: float | None = None,
     constraints: Iterable[Constraint] = (),
+    confidence: float | None = None,
     rounds: int = 24,
     seed: int = 0,
 ) -> SearchResult:
@@ -51,6 +54,8 @@ def search(
         weight_bytes: Limit of the float32 weights.
         peak_bytes: Limit of the activations alive at once, batch 1 in float32.
         constraints: Limits of other costs.
+        confidence: Applies the budgets to the upper end of the tables' prediction intervals, e.g.
+            0.9; the tables must be calibrated. By default to the estimate itself.
         rounds: How long to go on; time grows with it.
         seed: The same seed gives the same answer.
 
@@ -59,7 +64,7 @@ def search(
         MissingOpError: If a table lacks operators; it names all of them.
         InfeasibleError: If no network is within the limits; it names the nearest values.
     """
-    limited = _latency_constraints(lut, latency_ms)
+    limited = _latency_constraints(lut, latency_ms, confidence)
     for name, limit in (
         ("macs", macs),
         ("params", params),
@@ -113,17 +118,34 @@ def require_space(predictor: AccuracyPredictor, space: SearchSpace) -> None:
 
 
 def _latency_constraints(
-    lut: CostModel | Sequence[CostModel], latency_ms: float | Sequence[float]
+    lut: CostModel | Sequence[CostModel],
+    latency_ms: float | Sequence[float],
+    confidence: float | None,
 ) -> list[Constraint]:
     models = list(lut) if isinstance(lut, Sequence) else [lut]
     budgets = list(latency_ms) if isinstance(latency_ms, Sequence) else [latency_ms]
-    if len(models) != len(budgets):
+    if len(models) != len(budgets) or not models:
         raise SpecError(f"{len(models)} latency tables need as many budgets, got {len(budgets)}")
     names = ["latency_ms", *(f"latency_ms_{i}" for i in range(2, len(models) + 1))]
-    return [
-        Constraint(latency_cost(model, name=name), budget)
-        for model, name, budget in zip(models, names, budgets, strict=True)
+    named = list(zip(models, names, budgets, strict=True))
+    if confidence is None:
+        return [Constraint(latency_cost(m, name=name), budget) for m, name, budget in named]
+    estimates = [Constraint(latency_cost(m, name=name), math.inf) for m, name, _ in named]
+    return estimates + [
+        Constraint(latency_cost(m, name=f"upper_{name}", scale=_upper_end(m, confidence)), budget)
+        for m, name, budget in named
     ]
+
+
+def _upper_end(model: CostModel, confidence: float) -> float:
+    """The upper end of the prediction interval over the estimate."""
+    if not isinstance(model, LatencyTable) or model.calibration is None:
+        named = repr(model.name) if isinstance(model, LatencyTable) else "given as rows"
+        raise TableError(
+            f"a confidence of {confidence:g} needs a calibrated table and {named} is not; "
+            "run: ofa-hw lut validate and ofa-hw lut calibrate, or drop the confidence"
+        )
+    return model.calibration.relative_interval(confidence)[1]
 
 
 def compile_for(

@@ -51,7 +51,7 @@ class SearchResult:
             cheapest first.
         history: The best value after each round.
         seed: Of the search.
-        evaluations: Networks that were generated within the limits.
+        evaluations: How often a network's prediction was asked for.
         distinct: Different networks among them; only these were predicted.
     """
 
