@@ -1,6 +1,7 @@
 """The device that these tests run on: a real adbd on loopback, and a real adb server."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,13 @@ pytest.importorskip("adbutils")
 from loopback.device import Device
 from loopback.packages import DeviceSetupError
 from loopback.server import AdbServer
+from loopback.tflite import tflite_library
 
+from ofa_hw.profiling.types import ProfilerOptions
+from ofa_hw_profilers.adb.build import build_runner
 from ofa_hw_profilers.adb.connect import connect
+from ofa_hw_profilers.adb.opening import open_adb_profiler
+from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
 from ofa_hw_profilers.adb.transport import Transport
 
 TRANSPORTS = ("direct", "server")
@@ -66,6 +72,7 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
         server = AdbServer(tmp_path_factory.mktemp("adb"))
     except DeviceSetupError as error:
         unavailable(error)
+        raise
     with server:
         yield server
 
@@ -94,3 +101,41 @@ def transport(serial: str) -> Iterator[Transport]:
     transport = connect(serial)
     yield transport
     transport.close()
+
+
+@pytest.fixture
+def library() -> Path:
+    """TFLite's C library for the device."""
+    try:
+        return tflite_library()
+    except DeviceSetupError as error:
+        unavailable(error)
+        raise
+
+
+@pytest.fixture(scope="session")
+def ofa_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's runner, built with this machine's compiler."""
+    if not shutil.which("cc"):
+        unavailable(DeviceSetupError("there is no C compiler"))
+    return build_runner("cc", output=tmp_path_factory.mktemp("runner") / "ofa-runner")
+
+
+@pytest.fixture
+def open_profiler(library: Path, ofa_runner: Path) -> Iterator[Callable[..., AdbTfliteProfiler]]:
+    """Opens profilers on devices, and closes them after the test."""
+    opened: list[AdbTfliteProfiler] = []
+
+    def open_on(device: Device, **settings: str) -> AdbTfliteProfiler:
+        threads = int(settings.pop("threads", "1"))
+        dtype = settings.pop("dtype", "fp32")
+        chosen = {"library": str(library), "runner_binary": str(ofa_runner), "cool_down_s": "0"}
+        options = ProfilerOptions(
+            device.serial, threads=threads, dtype=dtype, settings={**chosen, **settings}
+        )
+        opened.append(open_adb_profiler(options))
+        return opened[-1]
+
+    yield open_on
+    for profiler in opened:
+        profiler.close()

@@ -162,6 +162,7 @@ class DirectConnection:
         self._next_id = 1
         self._partial = bytearray()
         self._max_data = 4096
+        self._closed = False
         with direct_failures(self.serial, "connecting", timeout_s):
             link.connect(timeout_s)
         try:
@@ -267,6 +268,8 @@ class DirectConnection:
             self._write(constants.CLSE, stream.local_id, stream.remote_id, b"", 5)
 
     def _write(self, command: bytes, arg0: int, arg1: int, data: bytes, timeout_s: float) -> None:
+        if self._closed:
+            raise lost(self.serial, "it was closed")
         message = AdbMessage(command, arg0, arg1, data)
         with direct_failures(self.serial, "sending", timeout_s):
             self._link.bulk_write(message.pack(), timeout_s)
@@ -293,6 +296,8 @@ class DirectConnection:
         return constants.WIRE_TO_ID[command], arg0, arg1, data
 
     def _fill(self, size: int, deadline: float, timeout_s: float, doing: str) -> None:
+        if self._closed:
+            raise lost(self.serial, "it was closed")
         while (missing := size - len(self._partial)) > 0:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
@@ -302,6 +307,7 @@ class DirectConnection:
 
     def close(self) -> None:
         """Closes the link; the device ends what still runs."""
+        self._closed = True
         self._streams.clear()
         with direct_failures(self.serial, "closing", 5):
             self._link.close()

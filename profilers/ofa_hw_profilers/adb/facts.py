@@ -25,13 +25,19 @@ _PROPERTIES = {
 _QUESTION = (
     "".join(f'echo "{name}=$(getprop {key} 2>/dev/null)"; ' for name, key in _PROPERTIES.items())
     + 'echo "kernel=$(uname -r)"; echo "machine=$(uname -m)"; '
+    "for l in /system/bin/linker*; do [ -e $l ] && echo libc=android; done; "
     'echo "memory=$(grep MemTotal: /proc/meminfo)"; '
     'echo "board=$(cat /proc/device-tree/model 2>/dev/null)"; '
     'for c in /sys/devices/system/cpu/cpu[0-9]*; do echo "cpu ${c##*/cpu}'
     " $(cat $c/cpufreq/cpuinfo_max_freq 2>/dev/null || echo 0)"
     ' $(cat $c/cpufreq/related_cpus 2>/dev/null || echo ${c##*/cpu})"; done'
 )
-_ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "armv7l": "armeabi-v7a", "armv8l": "armeabi-v7a"}
+_ABIS = {
+    "x86_64": "x86_64",
+    "aarch64": "arm64-v8a",
+    "armv7l": "armeabi-v7a",
+    "armv8l": "armeabi-v7a",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -145,6 +151,7 @@ def read_facts(transport: Transport) -> DeviceFacts:
 def parse_facts(text: str) -> DeviceFacts:
     """Reads the answer to the one question."""
     details = {name: UNKNOWN for name in (*_PROPERTIES, "kernel", "machine", "memory", "board")}
+    details["libc"] = "linux"
     clusters: dict[tuple[int, ...], int] = {}
     for line in text.splitlines():
         if found := re.fullmatch(r"cpu (\d+) (\d+) (.+)", line):

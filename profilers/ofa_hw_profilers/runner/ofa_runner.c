@@ -1,6 +1,6 @@
 /* ofa-runner: runs TFLite networks on a device for a host that decides what runs when.
  *
- *   ofa-runner LIBRARY DELEGATE THREADS     DELEGATE: xnnpack, xnnpack-fp16, none, gpu, nnapi
+ *   ofa-runner LIBRARY DELEGATE THREADS     DELEGATE: xnnpack, gpu (also with -fp16), nnapi, none
  *
  * One process serves a whole batch. Commands come in on stdin, one a line; each is answered by
  * one line of JSON on stdout, in order, so a host may send many at once and read as they finish:
@@ -58,11 +58,13 @@ static struct {
   void *(*TensorData)(const void *);
 } tfl;
 
-/* A delegate's options differ between versions of TFLite, so the library fills them in: a struct
- * returned by value comes back in memory that the caller gives, and larger than needed is fine. */
+/* A delegate's options grow from version to version; what is here is larger than any, and what a
+ * version does not know it does not read. The options of GPU and NNAPI are filled in by the library,
+ * which returns them in memory of the caller. XNNPACK's fit into registers in some versions, so
+ * that nobody can call for them without knowing which; all zero is their default in every one. */
 typedef struct {
-  int32_t num_threads; /* its first field since there is one */
-  uint32_t flags;      /* its second since TFLite 2.5 */
+  int32_t first;   /* XNNPACK: num_threads; GPU: is_precision_loss_allowed */
+  uint32_t second; /* XNNPACK, since TFLite 2.5: flags */
   char rest[504];
 } Options;
 #define XNNPACK_QS8 1u
@@ -101,7 +103,7 @@ static int nodes, delegated; /* of the network being loaded; -1 as long as nobod
 
 static Network networks[MODELS];
 static const char *delegate_name;
-static int threads;
+static int threads, half;
 static int log_end; /* of the pipe that catches what the library writes to stderr */
 
 static int64_t now_ns(clockid_t clock) {
@@ -168,11 +170,11 @@ static int bind_library(const char *path) {
 #undef BIND
   if (!strcmp(delegate_name, "none")) return 0;
   const char *prefix = !strncmp(delegate_name, "xnnpack", 7) ? "TfLiteXNNPackDelegate"
-                       : !strcmp(delegate_name, "gpu")       ? "TfLiteGpuDelegateV2"
+                       : !strncmp(delegate_name, "gpu", 3)   ? "TfLiteGpuDelegateV2"
                        : !strcmp(delegate_name, "nnapi")     ? "TfLiteNnapiDelegate"
                                                              : NULL;
   if (!prefix) return failed(-1, "there is no delegate %s", delegate_name);
-  if (!strcmp(delegate_name, "gpu")) { /* an AAR has it in a library of its own, beside */
+  if (!strncmp(delegate_name, "gpu", 3)) { /* an AAR has it in a library of its own, beside */
     char beside[4096];
     const char *slash = strrchr(path, '/');
     snprintf(beside, sizeof beside, "%.*slibtensorflowlite_gpu_jni.so",
@@ -208,11 +210,12 @@ static int prepare_and_count(Context *context, Delegate *delegate) {
 static void *make_delegate(void) {
   Options options;
   memset(&options, 0, sizeof options);
-  options = delegate_of.defaults();
   if (!strncmp(delegate_name, "xnnpack", 7)) {
-    options.num_threads = threads;
-    options.flags |= XNNPACK_QS8 | XNNPACK_QU8;
-    if (!strcmp(delegate_name, "xnnpack-fp16")) options.flags |= XNNPACK_FORCE_FP16;
+    options.first = threads;
+    options.second = XNNPACK_QS8 | XNNPACK_QU8 | (half ? XNNPACK_FORCE_FP16 : 0);
+  } else {
+    options = delegate_of.defaults();
+    if (!strncmp(delegate_name, "gpu", 3)) options.first = half;
   }
   Delegate *delegate = delegate_of.create(&options);
   if (delegate && delegate->Prepare) {
@@ -395,6 +398,7 @@ int main(int count, char **arguments) {
     return 2;
   }
   delegate_name = arguments[2];
+  half = strstr(delegate_name, "-fp16") != NULL;
   int ends[2];
   if (pipe(ends) || fcntl(ends[0], F_SETFL, O_NONBLOCK) || fcntl(ends[1], F_SETFL, O_NONBLOCK))
     return 3;

@@ -98,7 +98,6 @@ class Device:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
         self.serial = f"127.0.0.1:{self.port}"
-        self.data = self.state / "mnt/root/data/local/tmp"
         wait_for(self._up, "the device does not boot", log=self.state / "boot.log")
         self.plug()
 
@@ -162,10 +161,14 @@ class Device:
             os.kill(pid, signal.SIGKILL)
         return len(pids)
 
+    @property
+    def data(self) -> Path:
+        """The device's /data/local/tmp, as this machine can reach it."""
+        return Path(f"/proc/{self._boot.pid}/root{self.state}/mnt/root/data/local/tmp")
+
     def listing(self) -> list[str]:
         """What lies under /data/local/tmp."""
-        root = Path(f"/proc/{self._boot.pid}/root{self.data}")
-        return sorted(path.name for path in root.iterdir())
+        return sorted(path.name for path in self.data.iterdir())
 
     def reboot(self) -> None:
         """All processes die at once and adbd comes back; files stay."""

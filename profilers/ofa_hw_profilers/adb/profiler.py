@@ -1,0 +1,135 @@
+"""TFLite on a device over ADB, as a profiler like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+
+from ofa_hw.errors import ProfilerError
+from ofa_hw.graph import op_graph
+from ofa_hw.lowering.tflite import to_tflite
+from ofa_hw.profiling.sentinel import SENTINEL_OPS
+from ofa_hw.profiling.types import Cell, DeviceInfo, Measurement, SamplingPlan
+from ofa_hw_profilers.adb.engine import DeviceEngine, RemoteNetwork
+from ofa_hw_profilers.adb.failures import DeviceFullError
+from ofa_hw_profilers.adb.session import DeviceSession
+from ofa_hw_profilers.adb.throttle import ThrottleGuard
+
+_GROUP_CELLS = 64
+_GROUP_BYTES = 128 << 20  # of a device's memory; TFLite keeps packed weights besides
+
+
+class AdbTfliteProfiler:
+    """Measures on a device that a session holds (see `Profiler`).
+
+    Args:
+        session: The device, started.
+        device: What it is.
+        guard: Watches over its heat.
+        visit_ns: Timed inference that a visit should hold.
+        cpu_bound: Whether an inference keeps one processor busy.
+    """
+
+    def __init__(
+        self,
+        session: DeviceSession,
+        device: DeviceInfo,
+        guard: ThrottleGuard,
+        *,
+        visit_ns: int,
+        cpu_bound: bool,
+    ) -> None:
+        self.device = device
+        self._session = session
+        self._guard = guard
+        self._visit_ns = visit_ns
+        self._cpu_bound = cpu_bound
+        self._numbers = count()
+        self._sentinels: tuple[RemoteNetwork, ...] = ()
+        self._closed = False
+
+    def measure(
+        self,
+        cells: Sequence[Cell],
+        plan: SamplingPlan,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Measurement]:
+        """Yields each cell's measurement as soon as it is final (see `Profiler`)."""
+        if self._closed:
+            raise ProfilerError(f"the profiler of {self._session.serial} is closed; open another")
+        keys = [cell.key for cell in cells]
+        if len(set(keys)) != len(keys):
+            raise ProfilerError("two cells have one key; give each its own")
+        return self._measure(cells, plan, progress)
+
+    def _measure(
+        self,
+        cells: Sequence[Cell],
+        plan: SamplingPlan,
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[Measurement]:
+        engine = self._engine(plan)
+        done, waiting = 0, list(cells)
+        while waiting:
+            group = self._take_group(waiting)
+            for part, remarks in self._loaded(group):
+                for measurement in engine.measure(part):
+                    done += 1
+                    notes = (*measurement.notes, *remarks.get(measurement.key, ()))
+                    yield replace(measurement, notes=notes)
+                    if progress:
+                        progress(done, len(cells))
+                self._session.drop([network.number for network in part.values()])
+
+    def _engine(self, plan: SamplingPlan) -> DeviceEngine:
+        if not self._sentinels:
+            graphs = [op_graph(op, batch=self.device.batch or 1) for op in SENTINEL_OPS]
+            networks = {next(self._numbers): to_tflite(graph) for graph in graphs}
+            self._session.load(networks)
+            self._sentinels = tuple(RemoteNetwork(self._session, n) for n in networks)
+        return DeviceEngine(
+            self._session,
+            self._sentinels,
+            plan,
+            guard=self._guard,
+            visit_ns=self._visit_ns,
+            cpu_bound=self._cpu_bound,
+        )
+
+    def _take_group(self, waiting: list[Cell]) -> dict[str, bytes]:
+        """Takes cells from the front of `waiting` until the group is full, and writes them."""
+        group: dict[str, bytes] = {}
+        size = 0
+        while waiting and len(group) < _GROUP_CELLS and size < _GROUP_BYTES:
+            cell = waiting.pop(0)
+            graph = cell.make_graph()
+            group[cell.key] = to_tflite(graph)
+            size += graph.weight_bytes + graph.peak_bytes
+        return group
+
+    def _loaded(
+        self, group: Mapping[str, bytes]
+    ) -> Iterator[tuple[dict[str, RemoteNetwork], dict[str, tuple[str]]]]:
+        """Loads a group and its remarks; in halves where the device has no room for all of it."""
+        numbers = {key: next(self._numbers) for key in group}
+        try:
+            remarks = self._session.load({numbers[key]: data for key, data in group.items()})
+        except DeviceFullError:
+            if len(group) == 1:
+                raise
+            items = list(group.items())
+            for half in (items[: len(items) // 2], items[len(items) // 2 :]):
+                yield from self._loaded(dict(half))
+            return
+        yield (
+            {key: RemoteNetwork(self._session, n) for key, n in numbers.items()},
+            {key: (remarks[n],) for key, n in numbers.items() if n in remarks},
+        )
+
+    def close(self) -> None:
+        """Leaves nothing on the device; closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._session.close()

@@ -1,0 +1,133 @@
+"""The settings of TFLite on a device: read, checked, written out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_hw.errors import ProfilerError
+from ofa_hw.profiling.types import ProfilerOptions
+
+_CHOICES = {
+    "delegate": ("xnnpack", "none", "gpu", "nnapi"),
+    "runner": ("ofa-runner", "benchmark_model"),
+    "fixed_performance": ("off", "on"),
+}
+_DEFAULTS = {
+    "delegate": "xnnpack",
+    "cores": "any",
+    "runner": "",
+    "fixed_performance": "off",
+    "library": "",
+    "runner_binary": "",
+    "benchmark_binary": "",
+    "cool_down_s": "90",
+    "wait_s": "300",
+}
+_HALF = ("xnnpack", "gpu", "nnapi")
+
+
+@dataclass(frozen=True, slots=True)
+class AdbSettings:
+    """How TFLite runs on a device.
+
+    Attributes:
+        delegate: `xnnpack`, `none`, `gpu` or `nnapi`.
+        cores: `any`, `big`, `little`, or a list such as `4-7`.
+        runner: `ofa-runner` or `benchmark_model`.
+        fixed_performance: Whether Android shall hold its clocks steady meanwhile.
+        library: TFLite C library, or an AAR with it, for ofa-runner.
+        runner_binary: ofa-runner for the device; found or built if None.
+        benchmark_binary: benchmark_model: a file here, or a path on the device.
+        cool_down_s: How long a throttled device may cool down.
+        wait_s: How long to wait for a device that went away.
+    """
+
+    delegate: str
+    cores: str
+    runner: str
+    fixed_performance: bool
+    library: Path | None
+    runner_binary: Path | None
+    benchmark_binary: str
+    cool_down_s: float
+    wait_s: float
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """What a table's header says of them: all that can change a latency."""
+        return {
+            "runner": self.runner,
+            "delegate": self.delegate,
+            "cores": self.cores,
+            "fixed_performance": "on" if self.fixed_performance else "off",
+        }
+
+
+def read_settings(options: ProfilerOptions) -> AdbSettings:
+    """Reads the settings of a device.
+
+    Raises:
+        ProfilerError: If one is unknown, or has a value that it cannot have.
+    """
+    given = dict(options.settings)
+    if (xnnpack := given.pop("xnnpack", None)) is not None:  # as on this machine
+        given.setdefault("delegate", {"on": "xnnpack", "off": "none"}.get(xnnpack, xnnpack))
+    if unknown := sorted(given.keys() - _DEFAULTS.keys()):
+        close = difflib.get_close_matches(unknown[0], _DEFAULTS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ProfilerError(
+            f"TFLite on a device has no setting {', '.join(map(repr, unknown))}; {hint}it has "
+            f"{', '.join(_DEFAULTS)}"
+        )
+    values = {**_DEFAULTS, **given}
+    if not values["runner"]:
+        values["runner"] = "benchmark_model" if values["benchmark_binary"] else "ofa-runner"
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise ProfilerError(
+                f"{name} cannot be {values[name]!r}; choose from {', '.join(choices)}"
+            )
+    library = values["library"] or os.environ.get("OFA_HW_TFLITE_LIBRARY", "")
+    return AdbSettings(
+        delegate=values["delegate"],
+        cores=values["cores"],
+        runner=values["runner"],
+        fixed_performance=values["fixed_performance"] == "on",
+        library=Path(library) if library else None,
+        runner_binary=Path(values["runner_binary"]) if values["runner_binary"] else None,
+        benchmark_binary=values["benchmark_binary"],
+        cool_down_s=_seconds("cool_down_s", values["cool_down_s"]),
+        wait_s=_seconds("wait_s", values["wait_s"]),
+    )
+
+
+def check_options(options: ProfilerOptions, settings: AdbSettings) -> None:
+    """Checks what does not depend on the device.
+
+    Raises:
+        ProfilerError: If the combination cannot be measured.
+    """
+    for name, value in (("threads", options.threads), ("batch", options.batch)):
+        if value < 1:
+            raise ProfilerError(f"{name} must be at least 1, got {value}")
+    if options.dtype not in ("fp32", "fp16"):
+        raise ProfilerError(
+            f"TFLite on a device cannot measure dtype {options.dtype!r}; choose from fp32, fp16"
+        )
+    if options.dtype == "fp16" and settings.delegate not in _HALF:
+        raise ProfilerError(
+            f"delegate {settings.delegate!r} does not compute in fp16; choose {', '.join(_HALF)}"
+        )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise ProfilerError(f"{name} must be a number of seconds, got {text!r}")
+    return value
