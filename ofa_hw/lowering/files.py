@@ -1,4 +1,7 @@
-"""The formats of files: which runtime writes and runs what a name ends in."""
+"""The formats of files: which runtime writes and runs what a name ends in.
+
+What one format needs is imported when it is asked for: a host has the runtimes that it needs.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,7 @@ from typing import Final
 
 from ofa_hw.errors import ExportError
 from ofa_hw.graph import Graph
-from ofa_hw.lowering.onnx import to_onnx
 from ofa_hw.lowering.sessions import OnnxSession, Session, TfliteSession
-from ofa_hw.lowering.tflite import to_tflite
 
 FORMATS: Final = (".onnx", ".tflite", ".pt2")
 
@@ -35,8 +36,12 @@ def write_file(graph: Graph, path: Path, *, metadata: Mapping[str, str] | None =
     """
     match format_of(path):
         case ".onnx":
+            from ofa_hw.lowering.onnx import to_onnx
+
             path.write_bytes(to_onnx(graph, metadata=metadata))
         case ".tflite":
+            from ofa_hw.lowering.tflite import to_tflite
+
             path.write_bytes(to_tflite(graph, metadata=metadata))
         case _:
             from ofa_hw.lowering.torch_session import write_program
