@@ -5,6 +5,8 @@ and runs it in every variant, one right after the other in an order that rotates
 machine does besides meets all variants alike; what is judged are the ratios within a round.
 
     python benchmarks/elastic_step.py --threads 1 2 --rounds 12
+
+On a machine that is busy otherwise, `--threads 1 --cpu-time` counts processor time instead.
 """
 
 from __future__ import annotations
@@ -51,14 +53,14 @@ def stepper(
     return step
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def benchmark(
-    space: str, resolution: int, batch: int, rounds: int, seed: int
+    space: str, resolution: int, batch: int, rounds: int, seed: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of each variant in each round, and of the extraction."""
     rng = np.random.default_rng(seed)
@@ -71,7 +73,7 @@ def benchmark(
     times: dict[str, list[float]] = {variant: [] for variant in (*VARIANTS, "extraction")}
     for index in range(rounds):
         spec: SubnetSpec = nets["nchw"].space.sample(rng=rng, resolution=resolution)
-        times["extraction"].append(seconds(lambda s=spec: nets["nchw"].extract(s)))
+        times["extraction"].append(seconds(lambda s=spec: nets["nchw"].extract(s), clock))
         for variant in VARIANTS[index % 4 :] + VARIANTS[: index % 4]:
             kind, name = variant.split()
             net = nets[name]
@@ -83,7 +85,7 @@ def benchmark(
                 plain = net.extract(spec).train().to(memory_format=FORMATS[name])
                 step = stepper(plain, sgd(list(plain.parameters())))
             step(images, labels)
-            times[variant].append(seconds(lambda: step(images, labels)))  # noqa: B023
+            times[variant].append(seconds(lambda: step(images, labels), clock))  # noqa: B023
     return times
 
 
@@ -107,11 +109,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds")
     parser.add_argument("--json", action="store_true", help="print JSON, seconds of every round")
     args = parser.parse_args()
     for threads in args.threads:
         torch.set_num_threads(threads)
-        times = benchmark(args.space, args.resolution, args.batch, args.rounds, args.seed)
+        clock = time.process_time if args.cpu_time else time.perf_counter
+        times = benchmark(args.space, args.resolution, args.batch, args.rounds, args.seed, clock)
         if args.json:
             print(json.dumps({"threads": threads, "torch": torch.__version__, "seconds": times}))
             continue

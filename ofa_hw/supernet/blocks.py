@@ -20,6 +20,7 @@ from ofa_hw.supernet.layers import (
     SlicedSqueezeExcite,
     State,
     activate,
+    first,
     prefixed,
 )
 
@@ -166,10 +167,11 @@ class ElasticLinear(ElasticBlock):
 
     def forward(self, x: Tensor, op: OpSpec) -> Tensor:
         """(B, C, 1, 1) to (B, classes)."""
-        y = F.linear(x.flatten(1), self.linear.weight[:, : op.in_channels], self.linear.bias)
+        weight = first(self.linear.weight, op.in_channels, 1)
+        y = F.linear(x.flatten(1), weight, self.linear.bias)
         return activate(op.activation, y)
 
     def state(self, op: OpSpec) -> State:
         """See `ElasticBlock`."""
-        weight = self.linear.weight[:, : op.in_channels]
+        weight = first(self.linear.weight, op.in_channels, 1)
         return {"linear.weight": weight, "linear.bias": self.linear.bias}

@@ -17,6 +17,14 @@ from torch.nn import functional as F
 State = dict[str, Tensor]
 
 
+def first(tensor: Tensor, count: int, dim: int = 0) -> Tensor:
+    """The first `count` entries along `dim`, a view.
+
+    All of them are the tensor itself: a slice would cost the backward pass a copy.
+    """
+    return tensor if count == tensor.shape[dim] else tensor.narrow(dim, 0, count)
+
+
 def activate(name: str, x: Tensor) -> Tensor:
     """Applies an activation of `OpSpec`, in place where its backward pass allows it."""
     match name:
@@ -44,7 +52,7 @@ class SlicedConv(nn.Module):
 
     def weight(self, in_channels: int, out_channels: int) -> Tensor:
         """The active weight, a view."""
-        return self.conv.weight[:out_channels, :in_channels]
+        return first(first(self.conv.weight, out_channels), in_channels, 1)
 
     def forward(self, x: Tensor, out_channels: int) -> Tensor:
         """(B, C, H, W) to (B, out_channels, H', W')."""
@@ -79,7 +87,7 @@ class ElasticDepthwise(nn.Module):
 
     def weight(self, channels: int, kernel_size: int) -> Tensor:
         """The active kernels, (channels, 1, kernel_size, kernel_size)."""
-        weight = self.conv.weight[:channels]
+        weight: Tensor = first(self.conv.weight, channels)
         for large, small in pairwise(self.kernel_sizes[::-1]):
             if large == kernel_size:
                 break
@@ -107,7 +115,9 @@ class SlicedNorm(nn.Module):
     def state(self, channels: int) -> State:
         """The state of a plain batch norm over the first `channels`."""
         state: State = self.bn.state_dict(keep_vars=True)
-        return {key: value[:channels] if value.dim() else value for key, value in state.items()}
+        return {
+            key: first(value, channels) if value.dim() else value for key, value in state.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -120,10 +130,10 @@ class SlicedNorm(nn.Module):
             bn.num_batches_tracked.add_(1)
         return F.batch_norm(
             x,
-            bn.running_mean[:channels],
-            bn.running_var[:channels],
-            bn.weight[:channels],
-            bn.bias[:channels],
+            first(bn.running_mean, channels),
+            first(bn.running_var, channels),
+            first(bn.weight, channels),
+            first(bn.bias, channels),
             bn.training,
             bn.momentum,
             bn.eps,
@@ -150,10 +160,10 @@ class SlicedSqueezeExcite(nn.Module):
         assert reduce.bias is not None
         assert expand.bias is not None
         return {
-            "fc.reduce.weight": reduce.weight[:se_channels, :channels],
-            "fc.reduce.bias": reduce.bias[:se_channels],
-            "fc.expand.weight": expand.weight[:channels, :se_channels],
-            "fc.expand.bias": expand.bias[:channels],
+            "fc.reduce.weight": first(first(reduce.weight, se_channels), channels, 1),
+            "fc.reduce.bias": first(reduce.bias, se_channels),
+            "fc.expand.weight": first(first(expand.weight, channels), se_channels, 1),
+            "fc.expand.bias": first(expand.bias, channels),
         }
 
     def forward(self, x: Tensor, se_channels: int) -> Tensor:
