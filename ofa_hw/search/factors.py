@@ -151,8 +151,9 @@ def _tabulate(
 ) -> Floats:
     table = np.full([len(space.genes[i].choices) for i in scope], np.inf)
     known: dict[tuple[OpSpec, int], float] = {}
+    resolutions = space.resolutions
     for index, ops in entries:
-        resolution = space.resolutions[index[0]]
+        resolution = resolutions[index[0]]
         for op in ops:
             if (op, resolution) not in known:
                 known[op, resolution] = float(cost.op_cost(op, resolution))

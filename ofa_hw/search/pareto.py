@@ -71,7 +71,7 @@ def pareto(
     """Finds the front of accuracy against latency, or against two costs.
 
     One search a budget, each starting where those of smaller budgets ended; what they predicted
-    is shared. Budgets spread geometrically over the exact range of the cost.
+    is shared. Budgets spread geometrically over the exact range of each cost.
 
     Args:
         space: The space to search.
@@ -103,7 +103,10 @@ def pareto(
     problem = Problem(tables, [np.inf] * len(costs), predictor)
     rng = np.random.default_rng(seed)
     each = max(2, round(budgets ** (1 / len(costs))))
-    grids = [np.geomspace(low, high, each) for low, high in ranges]
+    grids = [
+        np.geomspace(low, high, each) if low > 0 else np.linspace(low, high, each)
+        for low, high in ranges
+    ]
     pool = np.empty((0, len(space.genes)), np.int64)
     for limits in itertools.product(*grids):
         try:

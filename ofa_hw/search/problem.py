@@ -36,8 +36,9 @@ class Problem:
         self.allowed: Allowed = tables.allowed
         self.evaluations = 0
         self._objective = objective
+        self._dtype = np.min_scalar_type(max(indices[-1] for indices in self.allowed))
         self._index: dict[bytes, int] = {}
-        self._rows: list[npt.NDArray[np.uint8]] = []
+        self._rows: list[npt.NDArray[np.unsignedinteger]] = []
         self._costs: list[Floats] = []
         self._values = np.empty(0)
         lowest = [indices[0] for indices in self.allowed]
@@ -71,8 +72,8 @@ class Problem:
     def ids(self, rows: Rows) -> npt.NDArray[np.intp]:
         """A number for each canonical row, equal for equal networks; new ones are predicted."""
         self.evaluations += len(rows)
-        size = rows.shape[1]
-        keys = np.ascontiguousarray(rows, np.uint8).view(f"V{size}").ravel().tolist()
+        compact = np.ascontiguousarray(rows, self._dtype)
+        keys = compact.view(f"V{compact.itemsize * rows.shape[1]}").ravel().tolist()
         fresh: list[int] = []
         for position, key in enumerate(keys):
             if key not in self._index:
@@ -81,7 +82,7 @@ class Problem:
         if fresh:
             new = rows[fresh]
             values = self._objective.predict_rows(self.space.canonical_rows(new))
-            self._rows.append(new.astype(np.uint8))
+            self._rows.append(compact[fresh])
             self._costs.append(self.tables.evaluate(new))
             self._values = np.append(self._values, values)
         return np.array([self._index[key] for key in keys], np.intp)

@@ -37,7 +37,7 @@ def search(
     peak_bytes: float | None = None,
     constraints: Iterable[Constraint] = (),
     confidence: float | None = None,
-    rounds: int = 24,
+    rounds: int = 16,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the most accurate network within limits.
