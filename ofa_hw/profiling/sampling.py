@@ -27,7 +27,9 @@ Runnable: TypeAlias = Callable[[], object]
 _VISIT_NS = 3_000_000  # of timed inference; a visit of long cells takes longer
 _SENTINEL_VISIT_NS = 300_000
 _LUMP_NS = 100_000  # below this, several inferences share one reading of the clock
+_LARGEST_LUMP = 1000
 _LEAST_LUMPS = 3
+_MOST_LUMPS = 100
 _LEAST_SAMPLES = 6  # fewer have no 95 % interval
 _MOST_VISITS = 1000
 _SPACING = 4  # cells between two visits of the sentinels
@@ -122,9 +124,13 @@ class Engine:
         return wall / count, (clock.process_time_ns() - cpu) / count
 
     def _visit(self, cell: _Sampled) -> tuple[float, bool]:
-        """Median nanoseconds of one inference, and whether the process had the processor."""
-        lump = max(1, math.ceil(_LUMP_NS / cell.estimate_ns))
-        lumps = max(_LEAST_LUMPS, round(cell.visit_ns / (lump * cell.estimate_ns)))
+        """Median nanoseconds of one inference, and whether the process had the processor.
+
+        Lumps in which it had to share are left out where at least half remain.
+        """
+        lump = min(_LARGEST_LUMP, math.ceil(_LUMP_NS / cell.estimate_ns))
+        lumps = round(cell.visit_ns / (lump * cell.estimate_ns))
+        lumps = min(_MOST_LUMPS, max(_LEAST_LUMPS, lumps))
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -133,10 +139,12 @@ class Engine:
         finally:
             if collecting:
                 gc.enable()
-        wall_ns, cpu_ns = timed.sum(0)
-        cell.spent_ns += wall_ns * lump
-        undisturbed = not self._cpu_bound or cpu_ns >= _LEAST_CPU_SHARE * wall_ns
-        return float(np.median(timed[:, 0])), undisturbed
+        wall_ns, cpu_ns = timed.T
+        cell.spent_ns += float(wall_ns.sum()) * lump
+        undisturbed = cpu_ns >= _LEAST_CPU_SHARE * wall_ns
+        if not self._cpu_bound or 2 * undisturbed.sum() < lumps:
+            return float(np.median(wall_ns)), not self._cpu_bound
+        return float(np.median(wall_ns[undisturbed])), True
 
     def _visit_cell(self, cell: _Sampled) -> None:
         latency_ns, undisturbed = self._visit(cell)
@@ -174,7 +182,8 @@ class Engine:
         interval = median_interval(samples)
         if interval is None:
             return False
-        return interval[1] - interval[0] <= self._plan.relative_ci * float(np.median(samples))
+        width, median = interval[1] - interval[0], float(np.median(samples))
+        return median > 0 and width <= self._plan.relative_ci * median
 
     def _result(self, cell: _Sampled, since: int) -> Measurement:
         notes = []

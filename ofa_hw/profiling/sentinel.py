@@ -22,7 +22,7 @@ SENTINEL_OPS = (
 )
 THROTTLED = 1.10
 _NEIGHBOURS = 2  # on each side of a visit
-_STRETCH = 100  # visits that make a level "for long"
+_STRETCH = 60  # visits that make a level "for long"
 
 
 class SentinelLog:

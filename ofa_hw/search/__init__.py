@@ -9,6 +9,7 @@ from ofa_hw.search.costs import (
     Constraint,
     Cost,
     CostModel,
+    IntervalModel,
     LatencyModel,
     latency_cost,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Cost",
     "CostModel",
     "FactorTables",
+    "IntervalModel",
     "LatencyModel",
     "ParetoFront",
     "SearchResult",

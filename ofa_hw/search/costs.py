@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
@@ -35,6 +35,21 @@ class LatencyModel(Protocol):
 
     def require(self, ops: Iterable[OpSpec]) -> None:
         """Raises `MissingOpError` naming all of `ops` that it does not know."""
+        ...
+
+
+@runtime_checkable
+class IntervalModel(LatencyModel, Protocol):
+    """A latency estimate with a prediction interval that is relative to it."""
+
+    def latency_ms(self, ops: Iterable[OpSpec]) -> float:
+        """The estimate for a network."""
+        ...
+
+    def latency_interval_ms(
+        self, ops: Iterable[OpSpec], confidence: float = 0.9
+    ) -> tuple[float, float]:
+        """The interval; raises `TableError` if there is none."""
         ...
 
 
@@ -103,6 +118,15 @@ def latency_cost(model: CostModel, *, name: str = "latency_ms", scale: float = 1
         constant=scale * model.overhead_ms,
         require=model.require,
     )
+
+
+def latency_costs(lut: CostModel | Sequence[CostModel]) -> list[Cost]:
+    """The costs of one table or of several: `latency_ms`, `latency_ms_2`, ..."""
+    models = lut if isinstance(lut, Sequence) else [lut]
+    return [
+        latency_cost(model, name=f"latency_ms_{i}" if i > 1 else "latency_ms")
+        for i, model in enumerate(models, start=1)
+    ]
 
 
 def weight_bytes(op: OpSpec) -> int:

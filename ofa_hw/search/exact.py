@@ -69,18 +69,17 @@ def cost_bounds(
     factors: list[tuple[tuple[int, ...], Floats]] = []
     constant = 0.0
     for column, cost in enumerate(tables.costs):
-        limited = limits is not None and cost.maximum
+        limit = math.inf if limits is None else limits[column]
         if not cost.maximum:
             constant += weights[column] * cost.constant
+        elif cost.constant > limit:
+            constant = math.inf
         for scope, table in zip(tables.scopes, tables.tables[column], strict=True):
             entries = table[np.ix_(*(allowed[i] for i in scope))]
-            if limited and limits is not None:
-                over = entries > limits[column]
-                factors.append((scope, np.where(over, np.inf, 0.0)))
-            elif not cost.maximum and weights[column]:
+            if not cost.maximum and weights[column]:
                 factors.append((scope, weights[column] * entries))
-        if limited and limits is not None and cost.constant > limits[column]:
-            constant = math.inf
+            elif cost.maximum and limit < math.inf:
+                factors.append((scope, np.where(entries > limit, np.inf, 0.0)))
     sizes = [len(indices) for indices in allowed]
     regrets = []
     for gene in _order(tables.scopes, sizes):

@@ -111,20 +111,19 @@ def covered_resolutions(space: SearchSpace, costs: Sequence[Cost], allowed: Allo
     Raises:
         MissingOpError: If there is none; it names what the largest one lacks.
     """
-    covered = tuple(r for r in allowed[0] if _covers(space, costs, (r,), allowed))
+    covered = tuple(r for r in allowed[0] if _covers(space, costs, ((r,), *allowed[1:])))
     if not covered:
-        _ = compile_costs(space, costs, allowed=((allowed[0][-1],), *allowed[1:]))
+        largest = ((allowed[0][-1],), *allowed[1:])
+        for cost in costs:
+            _require(cost, [_entries(space, slot, slot.genes, largest) for slot in space.slots])
     return (covered, *allowed[1:])
 
 
-def _covers(
-    space: SearchSpace, costs: Sequence[Cost], resolutions: tuple[int, ...], allowed: Allowed
-) -> bool:
-    here = (resolutions, *allowed[1:])
+def _covers(space: SearchSpace, costs: Sequence[Cost], allowed: Allowed) -> bool:
     try:
         for slot in space.slots:  # one after another: most that lack a row lack the first
             for cost in costs:
-                _require(cost, [list(_entries(space, slot, slot.genes, here))])
+                _require(cost, [_entries(space, slot, slot.genes, allowed)])
     except MissingOpError:
         return False
     return True

@@ -10,7 +10,7 @@ import numpy as np
 
 from ofa_hw.errors import InfeasibleError, SpecError
 from ofa_hw.predictor import AccuracyPredictor
-from ofa_hw.search.costs import Cost, CostModel, latency_cost
+from ofa_hw.search.costs import Cost, CostModel, latency_costs
 from ofa_hw.search.evolution import evolve, refine, select
 from ofa_hw.search.feasible import cost_range, feasible_rows
 from ofa_hw.search.fronts import hypervolume
@@ -88,10 +88,7 @@ def pareto(
         SpecError: If there are more than two costs or less than two budgets, or a choice is none.
         MissingOpError: If a table lacks operators; it names all of them.
     """
-    models = list(lut) if isinstance(lut, Sequence) else [lut]
-    names = ["latency_ms", *(f"latency_ms_{i}" for i in range(2, len(models) + 1))]
-    costs = [latency_cost(m, name=name) for m, name in zip(models, names, strict=True)]
-    costs += against
+    costs = [*latency_costs(lut), *against]
     if len(costs) > 2 or budgets < 2:
         raise SpecError(
             f"a front is against one or two costs at two budgets or more, got {len(costs)} costs "

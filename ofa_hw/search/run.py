@@ -8,9 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ofa_hw.errors import SpecError, TableError
-from ofa_hw.latency import LatencyTable
+from ofa_hw.ops import OpSpec
 from ofa_hw.predictor import AccuracyPredictor
-from ofa_hw.search.costs import COSTS, Constraint, Cost, CostModel, latency_cost
+from ofa_hw.search.costs import (
+    COSTS,
+    Constraint,
+    Cost,
+    CostModel,
+    IntervalModel,
+    latency_cost,
+    latency_costs,
+)
 from ofa_hw.search.evolution import evolve, refine, select
 from ofa_hw.search.factors import FactorTables, compile_costs, covered_resolutions
 from ofa_hw.search.feasible import cost_range, feasible_rows
@@ -64,7 +72,11 @@ def search(
         MissingOpError: If a table lacks operators; it names all of them.
         InfeasibleError: If no network is within the limits; it names the nearest values.
     """
-    limited = _latency_constraints(lut, latency_ms, confidence)
+    limited = _latency_constraints(lut, latency_ms)
+    if confidence is not None:
+        allowed = _allowed(space, [c.cost for c in limited], resolutions, restrict or {})
+        network = space.decode(np.array([[indices[0] for indices in allowed]]))[0]
+        limited = _at_confidence(lut, limited, confidence, space.ops(network))
     for name, limit in (
         ("macs", macs),
         ("params", params),
@@ -118,34 +130,46 @@ def require_space(predictor: AccuracyPredictor, space: SearchSpace) -> None:
 
 
 def _latency_constraints(
-    lut: CostModel | Sequence[CostModel],
-    latency_ms: float | Sequence[float],
-    confidence: float | None,
+    lut: CostModel | Sequence[CostModel], latency_ms: float | Sequence[float]
 ) -> list[Constraint]:
-    models = list(lut) if isinstance(lut, Sequence) else [lut]
+    costs = latency_costs(lut)
     budgets = list(latency_ms) if isinstance(latency_ms, Sequence) else [latency_ms]
-    if len(models) != len(budgets) or not models:
-        raise SpecError(f"{len(models)} latency tables need as many budgets, got {len(budgets)}")
-    names = ["latency_ms", *(f"latency_ms_{i}" for i in range(2, len(models) + 1))]
-    named = list(zip(models, names, budgets, strict=True))
-    if confidence is None:
-        return [Constraint(latency_cost(m, name=name), budget) for m, name, budget in named]
-    estimates = [Constraint(latency_cost(m, name=name), math.inf) for m, name, _ in named]
-    return estimates + [
-        Constraint(latency_cost(m, name=f"upper_{name}", scale=_upper_end(m, confidence)), budget)
-        for m, name, budget in named
-    ]
+    if len(costs) != len(budgets) or not costs:
+        raise SpecError(f"{len(costs)} latency tables need as many budgets, got {len(budgets)}")
+    return [Constraint(cost, budget) for cost, budget in zip(costs, budgets, strict=True)]
 
 
-def _upper_end(model: CostModel, confidence: float) -> float:
-    """The upper end of the prediction interval over the estimate."""
-    if not isinstance(model, LatencyTable) or model.calibration is None:
-        named = repr(model.name) if isinstance(model, LatencyTable) else "given as rows"
-        raise TableError(
-            f"a confidence of {confidence:g} needs a calibrated table and {named} is not; "
-            "run: ofa-hw lut validate and ofa-hw lut calibrate, or drop the confidence"
+def _at_confidence(
+    lut: CostModel | Sequence[CostModel],
+    limited: Sequence[Constraint],
+    confidence: float,
+    ops: Sequence[OpSpec],
+) -> list[Constraint]:
+    """The budgets on the upper ends of the intervals; the estimates stay, for the report."""
+    estimates = [Constraint(constraint.cost, math.inf) for constraint in limited]
+    models = lut if isinstance(lut, Sequence) else [lut]
+    uppers = [
+        Constraint(
+            latency_cost(
+                model,
+                name=f"upper_{constraint.cost.name}",
+                scale=_upper_end(model, confidence, ops),
+            ),
+            constraint.at_most,
         )
-    return model.calibration.relative_interval(confidence)[1]
+        for model, constraint in zip(models, limited, strict=True)
+    ]
+    return estimates + uppers
+
+
+def _upper_end(model: CostModel, confidence: float, ops: Sequence[OpSpec]) -> float:
+    """The upper end of the prediction interval over the estimate, the same for any `ops`."""
+    if not isinstance(model, IntervalModel):
+        raise TableError(
+            f"a confidence of {confidence:g} needs a calibrated latency table, got given rows; "
+            "pass a table, or drop the confidence"
+        )
+    return model.latency_interval_ms(ops, confidence)[1] / model.latency_ms(ops)
 
 
 def compile_for(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, DeviceTimeoutError
 from ofa_hw_profilers.adb.direct import DirectConnection, TcpLink, usb_link, usb_serials
 from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError
 from ofa_hw_profilers.adb.transport import Connection, Transport
+
+if TYPE_CHECKING:
+    from ofa_hw_profilers.adb.server import ServerDevice
 
 ANY = "any"
 
@@ -60,8 +64,17 @@ def split_address(serial: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
+def served_devices() -> list[ServerDevice]:
+    """Devices of the adb server, whatever their state; none where adbutils is not installed."""
+    try:
+        from ofa_hw_profilers.adb.server import server_devices
+    except BackendUnavailableError:
+        return []
+    return server_devices()
+
+
 def _connection(serial: str, timeout_s: float, auth_timeout_s: float) -> Connection:
-    served = _served()
+    served = [device.serial for device in served_devices()]
     if serial == ANY:
         serial = _only(sorted({*served, *usb_serials()}))
     if serial in served:
@@ -71,15 +84,6 @@ def _connection(serial: str, timeout_s: float, auth_timeout_s: float) -> Connect
     address = split_address(serial)
     link = TcpLink(*address) if address else usb_link(serial)
     return DirectConnection(serial, link, timeout_s=timeout_s, auth_timeout_s=auth_timeout_s)
-
-
-def _served() -> list[str]:
-    """Serials that the adb server knows; none where adbutils is not installed."""
-    try:
-        from ofa_hw_profilers.adb.server import server_devices
-    except BackendUnavailableError:
-        return []
-    return [device.serial for device in server_devices()]
 
 
 def _only(serials: list[str]) -> str:

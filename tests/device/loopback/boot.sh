@@ -25,10 +25,20 @@ if [ -n "$3" ]; then # foreign programs: known to this user namespace only
   mount -t binfmt_misc none "$state/mnt/binfmt"
   echo "$4" >"$state/mnt/binfmt/register"
 fi
+launch=(chroot "$root" /init)
+if [ -n "$LAUNCH" ]; then
+  launch=($LAUNCH "$root")
+fi
+if [ -n "$ADBD" ]; then
+  mount --bind "$ADBD" "$root/usr/sbin/adbd"
+  touch "$state/answers/adb_keys"
+  touch "$root/data/misc/adb/adb_keys"
+  mount --bind "$state/answers/adb_keys" "$root/data/misc/adb/adb_keys"
+fi
 while true; do
-  unshare --pid --fork --kill-child=KILL --mount-proc="$root/proc" \
-    env -i PATH=/system/bin:/usr/bin:/usr/sbin HOME=/data/local/tmp ADBD_PORT=5555 ${ADBD_ENV} \
-    chroot "$root" /init </dev/null &
+  setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc="$root/proc" \
+    env -i PATH=/system/bin:/usr/bin:/usr/sbin HOME=/data/local/tmp ADBD_PORT=5555 \
+    "${launch[@]}" </dev/null &
   echo $! >"$state/init.pid"
   wait $! || true
   sleep 0.2

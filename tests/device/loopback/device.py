@@ -66,7 +66,8 @@ class Device:
         properties: Mapping[str, str] | None = None,
         data_size: str = "512m",
         clusters: tuple[tuple[int, int], ...] = ((1, 1_800_000), (1, 2_400_000)),
-        adbd_env: str = "",
+        launcher: Path | None = None,
+        adbd: Path | None = None,
         foreign: tuple[Path, str] | None = None,
     ) -> None:
         if os.geteuid() != 0:
@@ -83,12 +84,19 @@ class Device:
         self.answer("dumpsys.thermalservice", thermal_service(0))
         self.answer("dumpsys.power", "Display Power: state=OFF\n")
         self._write_cpus(clusters)
-        command = ["unshare", "--user", "--map-root-user", "--mount", "--net"]
+        self._prepare()
+        command = ["setpriv", "--pdeathsig", "KILL"]  # it shall not outlive the tests
+        command += ["unshare", "--user", "--map-root-user", "--mount", "--net"]
         command += ["bash", str(HERE / "boot.sh"), str(root), str(self.state)]
         with (self.state / "boot.log").open("w") as log:
             self._boot = subprocess.Popen(
                 [*command, *(map(str, foreign) if foreign else ())],
-                env={**os.environ, "DATA_SIZE": data_size, "ADBD_ENV": adbd_env},
+                env={
+                    **os.environ,
+                    "DATA_SIZE": data_size,
+                    "LAUNCH": f"{sys.executable} {launcher}" if launcher else "",
+                    "ADBD": str(adbd or ""),
+                },
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
@@ -98,8 +106,24 @@ class Device:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
         self.serial = f"127.0.0.1:{self.port}"
-        wait_for(self._up, "the device does not boot", log=self.state / "boot.log")
-        self.plug()
+        try:
+            wait_for(self._up, "the device does not boot", log=self.state / "boot.log")
+            self._started()
+            self.plug()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def boot_pid(self) -> int:
+        """The process that holds the device's namespaces."""
+        return self._boot.pid
+
+    def _prepare(self) -> None:
+        """What is to be done before it boots."""
+
+    def _started(self) -> None:
+        """What is to be done once adbd runs."""
 
     def _up(self) -> bool:
         if self._boot.poll() is not None:
