@@ -1,0 +1,152 @@
+"""The backends that come with ofa_hw pass the conformance suite, and refuse what they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, ProfilerError
+from ofa_hw.graph import Graph, op_graph
+from ofa_hw.ops import OpSpec
+from ofa_hw.profiling import (
+    Cell,
+    Profiler,
+    ProfilerOptions,
+    SamplingPlan,
+    backend_names,
+    open_profiler,
+)
+from ofa_hw.testing import PROFILER_CHECKS, MakeProfiler
+
+BACKENDS = ("cpu", "onnxruntime", "tflite")
+OP = OpSpec("mbconv", 14, 24, 24, 72, kernel_size=3, activation="relu", shortcut="identity")
+PLAN = SamplingPlan(relative_ci=0.05, min_time_s=0.005, max_time_s=0.1)
+
+
+def measure_once(profiler: Profiler, key: str = "cell") -> float:
+    (measurement,) = profiler.measure([Cell(key, partial(op_graph, OP))], PLAN)
+    return float(np.median(measurement.samples_ns))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("check", PROFILER_CHECKS, ids=lambda check: check.__name__)
+def test_conforms(backend: str, check: Callable[[MakeProfiler], None]) -> None:
+    check(partial(open_profiler, backend))
+
+
+def test_every_built_in_backend_is_listed() -> None:
+    assert set(BACKENDS) <= set(backend_names())
+
+
+def test_an_unknown_backend_names_those_that_exist() -> None:
+    with pytest.raises(BackendUnavailableError, match=r"did you mean 'tflite'.*onnxruntime"):
+        open_profiler("tflit")
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings"),
+    [
+        ("cpu", {"channels_last": "on"}),
+        ("onnxruntime", {"optimisation": "none"}),
+        ("tflite", {"xnnpack": "off"}),
+    ],
+)
+def test_settings_are_recorded_with_their_defaults(backend: str, settings: dict[str, str]) -> None:
+    profiler = open_profiler(backend, ProfilerOptions(settings=settings))
+    assert profiler.device.settings.items() >= settings.items()
+    plain = open_profiler(backend).device.settings
+    assert plain.keys() == profiler.device.settings.keys()
+    assert measure_once(profiler) > 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "named"),
+    [
+        ("cpu", {"channels_last": "maybe"}, "off, on"),
+        ("onnxruntime", {"optimisation": "most"}, "all, extended, basic, none"),
+        ("tflite", {"xnnpac": "on"}, "did you mean 'xnnpack'"),
+    ],
+)
+def test_a_wrong_setting_names_the_right_ones(
+    backend: str, settings: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ProfilerError, match=named):
+        open_profiler(backend, ProfilerOptions(settings=settings))
+
+
+def test_a_provider_that_is_not_there_names_those_that_are() -> None:
+    options = ProfilerOptions(settings={"provider": "CUDAExecutionProvider"})
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the provider")
+    with pytest.raises(BackendUnavailableError, match="CPUExecutionProvider"):
+        open_profiler("onnxruntime", options)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "onnxruntime"])
+def test_a_serial_number_means_another_device(backend: str) -> None:
+    with pytest.raises(DeviceNotFoundError, match="R5CT"):
+        open_profiler(backend, ProfilerOptions(serial="R5CT"))
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": -1}], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_impossible_numbers_are_refused(backend: str, wrong: dict[str, int]) -> None:
+    with pytest.raises(ProfilerError, match="at least 1"):
+        open_profiler(backend, ProfilerOptions(**wrong))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_larger_batch_takes_longer(backend: str) -> None:
+    latencies = []
+    for batch in (1, 8):
+        profiler = open_profiler(backend, ProfilerOptions(batch=batch))
+        (m,) = profiler.measure([Cell("cell", partial(op_graph, OP, batch=batch))], PLAN)
+        latencies.append(np.median(m.samples_ns))
+    assert latencies[1] > 2 * latencies[0]
+
+
+def test_torch_keeps_its_threads_outside_of_measuring() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        profiler = open_profiler("cpu")
+        ops = [OP, OpSpec("linear", 1, 64, 10)]
+        for _ in profiler.measure([Cell(str(op), partial(op_graph, op)) for op in ops], PLAN):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_closed_profiler_says_so() -> None:
+    profiler = open_profiler("onnxruntime")
+    profiler.close()
+    with pytest.raises(ProfilerError, match="closed"):
+        profiler.measure([], PLAN)
+
+
+def test_two_cells_of_one_key_are_refused() -> None:
+    with pytest.raises(ProfilerError, match="one key"):
+        open_profiler("onnxruntime").measure([Cell("a", partial(op_graph, OP))] * 2, PLAN)
+
+
+def test_models_are_built_in_groups() -> None:
+    alive, most = 0, 0
+
+    def graph_of(index: int) -> Graph:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return op_graph(OpSpec("linear", 1, 8 + index, 8))
+
+    plan = SamplingPlan(relative_ci=1.0, min_time_s=0.0001, max_time_s=0.001)
+    cells = [Cell(str(i), partial(graph_of, i)) for i in range(150)]
+    for _ in open_profiler("onnxruntime").measure(cells, plan):
+        alive -= 1
+    assert alive == 0
+    assert most <= 64
