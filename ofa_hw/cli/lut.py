@@ -1,17 +1,23 @@
-"""`ofa-hw lut`: looks at latency tables."""
+"""`ofa-hw lut`: shows, validates and calibrates latency tables."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_hw.cli.app import app
-from ofa_hw.cli.options import JsonOption
-from ofa_hw.cli.output import print_json, print_table
+from ofa_hw.cli.options import JsonOption, ResolutionsOption, SeedOption, parse_resolutions
+from ofa_hw.cli.output import print_json, print_table, progress_bar
 
-lut = typer.Typer(help="Look at latency tables.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from ofa_hw.latency import ValidationReport
+
+lut = typer.Typer(
+    help="Show, validate and calibrate latency tables.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(lut, name="lut")
 
 TableArgument = Annotated[
@@ -63,3 +69,129 @@ def show(
     if rows:
         print()
         print_table(("operator", "latency ms"), [(op, f"{ms:.4f}") for op, ms in slowest[:rows]])
+
+
+@lut.command("list", epilog="Example: ofa-hw lut list --json")
+def list_tables(as_json: JsonOption = False) -> None:
+    """List the tables that come with ofa-hw."""
+    from ofa_hw.latency import bundled_tables, load_table
+
+    rows = []
+    for name in bundled_tables():
+        table = load_table(name)
+        device = table.device
+        figures = table.calibration.figures if table.calibration else {}
+        rows.append(
+            {
+                "name": name,
+                "space": table.header.space,
+                "device": device.name,
+                "backend": f"{device.runtime} {device.runtime_version}",
+                "dtype": device.dtype,
+                "batch": device.batch,
+                "rows": len(table),
+                "validation_mape": figures.get("mape"),
+                "created": table.header.created,
+            }
+        )
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        print("no table comes with this version; fill one with ofa-hw profile")
+    else:
+        columns = ("name", "space", "device", "backend", "dtype", "batch", "rows", "error", "date")
+        print_table(
+            columns,
+            [
+                (
+                    *(row[key] for key in list(row)[:7]),
+                    "unknown"
+                    if row["validation_mape"] is None
+                    else f"{row['validation_mape']:.1%}",
+                    str(row["created"])[:10],
+                )
+                for row in rows
+            ],
+        )
+
+
+@lut.command(epilog="Example: ofa-hw lut validate tiny.jsonl --networks 30")
+def validate(
+    table: Annotated[Path, typer.Argument(help="A table's file.", metavar="TABLE")],
+    networks: Annotated[int, typer.Option(help="Sub-networks to measure.", min=1)] = 30,
+    resolutions: ResolutionsOption = None,
+    serial: Annotated[
+        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure random sub-networks end to end, and say how far the table is off on them."""
+    from ofa_hw.errors import TableError
+    from ofa_hw.latency import load_table, validate_table
+    from ofa_hw.profiling import ProfilerOptions, open_profiler
+    from ofa_hw.spaces import get_space
+
+    loaded = load_table(table)
+    device = loaded.device
+    if loaded.header.space is None or device.threads is None or device.batch is None:
+        raise TableError(f"{table} does not say how it was measured; fill one with ofa-hw profile")
+    options = ProfilerOptions(serial, device.threads, device.dtype, device.batch, device.settings)
+    profiler = open_profiler(device.backend, options)
+    try:
+        with progress_bar("measuring networks") as progress:
+            report = validate_table(
+                table,
+                get_space(loaded.header.space),
+                profiler,
+                networks=networks,
+                seed=seed,
+                resolutions=parse_resolutions(resolutions),
+                progress=progress,
+            )
+    finally:
+        profiler.close()
+    _print_report(report, as_json)
+
+
+@lut.command(epilog="Example: ofa-hw lut calibrate tiny.jsonl")
+def calibrate(
+    table: Annotated[Path, typer.Argument(help="A table's file.", metavar="TABLE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a table to the networks it was validated on, and say how good that is on unseen ones."""
+    from ofa_hw.latency import calibrate_table, validation_report
+    from ofa_hw.spaces import get_space
+
+    calibrated = calibrate_table(table)
+    _print_report(validation_report(calibrated, get_space(calibrated.header.space or "")), as_json)
+
+
+def _print_report(report: ValidationReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_dict())
+        return
+    rows = [("sum of rows", report.raw), ("measured twice", report.noise_floor)]
+    if report.calibrated:
+        rows.insert(1, ("calibrated, unseen", report.calibrated))
+    columns = (
+        *("", "networks", "MAPE", "RMSPE", "bias", "within 5 %", "within 10 %"),
+        *("Spearman", "Kendall"),
+    )
+    print_table(
+        columns,
+        [
+            (
+                name,
+                f.networks,
+                f"{f.mape:.2%}",
+                f"{f.rmspe:.2%}",
+                f"{f.bias:+.2%}",
+                f"{f.within_5:.0%}",
+                f"{f.within_10:.0%}",
+                "-" if f.spearman is None else f"{f.spearman:.3f}",
+                "-" if f.kendall is None else f"{f.kendall:.3f}",
+            )
+            for name, f in rows
+        ],
+    )
