@@ -85,8 +85,8 @@ class Device:
         self.answer("dumpsys.power", "Display Power: state=OFF\n")
         self._write_cpus(clusters)
         self._prepare()
-        command = ["setpriv", "--pdeathsig", "KILL"]  # it shall not outlive the tests
-        command += ["unshare", "--user", "--map-root-user", "--mount", "--net"]
+        command = ["unshare", "--user", "--map-root-user", "--mount", "--net"]
+        command += ["setpriv", "--pdeathsig", "KILL"]  # it shall not outlive the tests
         command += ["bash", str(HERE / "boot.sh"), str(root), str(self.state)]
         with (self.state / "boot.log").open("w") as log:
             self._boot = subprocess.Popen(

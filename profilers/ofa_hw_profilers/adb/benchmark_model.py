@@ -1,0 +1,161 @@
+"""Google's benchmark_model behind the seam of runners: what phone users have.
+
+It knows one network a call and tells averages only, so a visit is a call, and visits are long.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ofa_hw.errors import BackendUnavailableError, DeviceOutputError
+from ofa_hw_profilers.adb.benchmark_output import BenchmarkOutput, parse_benchmark
+from ofa_hw_profilers.adb.runner import (
+    RunnerDiedError,
+    RunSettings,
+    Visit,
+    VisitRequest,
+    delegation_remark,
+)
+from ofa_hw_profilers.adb.transport import Process, Transport
+from ofa_hw_profilers.adb.workspace import Workspace
+
+ON_DEVICE = "/data/local/tmp/benchmark_model"
+_NEEDED_FLAGS = ("graph", "num_runs", "warmup_runs", "min_secs", "num_threads")
+_END = "@ofa-hw ended "
+_LOAD_TIMEOUT_S = 120.0
+
+
+def open_benchmark_model(
+    transport: Transport, binary: str, settings: RunSettings
+) -> BenchmarkModel:
+    """The benchmark_model that the user names, or the one that lies on the device.
+
+    Args:
+        transport: To the device.
+        binary: A file of this machine, or an absolute path on the device; `ON_DEVICE` if empty.
+        settings: How it shall run networks.
+
+    Raises:
+        BackendUnavailableError: If it is in neither place.
+    """
+    if binary and Path(binary).is_file():
+        return BenchmarkModel(Path(binary).read_bytes(), "", settings)
+    path = binary or ON_DEVICE
+    if not path.startswith("/") or not transport.stat(path).size:
+        raise BackendUnavailableError(
+            f"there is no benchmark_model {path}, neither here nor on device "
+            f"{transport.serial!r}: name one with --benchmark-binary PATH"
+        )
+    return BenchmarkModel(b"", path, settings)
+
+
+class BenchmarkModel:
+    """benchmark_model (see `Runner`).
+
+    Args:
+        program: Its bytes; empty if it lies on the device.
+        path: Where it lies on the device; empty if it is to be put there.
+        settings: How it shall run networks.
+    """
+
+    name = "benchmark_model"
+    visit_ns = 60_000_000
+    reads_files = True
+
+    def __init__(self, program: bytes, path: str, settings: RunSettings) -> None:
+        self.version = "unknown"
+        self._program = program
+        self._path = path
+        self._settings = settings
+        self._shell: Process | None = None
+        self._files: dict[int, str] = {}
+
+    def start(self, transport: Transport, workspace: Workspace) -> None:
+        """Puts it on the device and asks for its flags (see `Runner`)."""
+        self.stop()
+        path = self._path or workspace.put(self.name, self._program, mode=0o755)
+        self._command = f"{self._settings.taskset}{shlex.quote(path)}"
+        digest = transport.shell(f"sha256sum {shlex.quote(path)}", 60).stdout[:8]
+        self.version = f"{self.name}-{digest}"
+        usage = transport.shell(f"{self._command} --help 2>&1", 60)
+        if missing := [flag for flag in _NEEDED_FLAGS if f"--{flag}" not in usage.stdout]:
+            raise DeviceOutputError(
+                f"{path} on device {transport.serial!r} has no flag --{missing[0]}: it is no "
+                f"benchmark_model for it; it says: {usage.stdout.strip()[-300:] or 'nothing'}"
+            )
+        self._shell = transport.start(f"cd {workspace.folder} && exec sh -s 2>&1")
+
+    def load(self, networks: Mapping[int, str]) -> dict[int, str]:
+        """Runs each network once, to see that a delegate takes it over (see `Runner`)."""
+        self._files.update(networks)
+        remarks = {}
+        for number in networks:
+            output = self._call(VisitRequest(number, 1, 1, _LOAD_TIMEOUT_S))
+            taken, nodes = output.delegated or (-1, -1)
+            remarks[number] = delegation_remark(self._settings.delegate, nodes, taken)
+        return {number: remark for number, remark in remarks.items() if remark}
+
+    def drop(self, networks: Sequence[int]) -> None:
+        """Forgets networks, and removes their files (see `Runner`)."""
+        files = [self._files.pop(number) for number in networks if number in self._files]
+        self._send(f"rm -f {' '.join(files)}\n")
+
+    def visit(self, requests: Sequence[VisitRequest]) -> Iterator[Visit]:
+        """Makes visits in order (see `Runner`)."""
+        for request in requests:
+            stats = self._call(request).inference
+            latency_us = stats.average_us if stats.median_us is None else stats.median_us
+            yield Visit(latency_us * 1e3, (), stats.average_us * 1e3 * stats.count, None)
+
+    def flags(self, request: VisitRequest) -> list[str]:
+        """The flags of a call."""
+        settings = self._settings
+        flags = {
+            "graph": self._files[request.network],
+            "num_threads": settings.threads,
+            "num_runs": request.runs,
+            "warmup_runs": max(request.warm, 1),
+            "min_secs": 0,  # it would raise num_runs until they take so long
+            "warmup_min_secs": 0,
+            "max_secs": round(request.timeout_s),
+            "use_xnnpack": str(settings.delegate == "xnnpack").lower(),
+        }
+        if settings.delegate in ("gpu", "nnapi"):
+            flags[f"use_{settings.delegate}"] = "true"
+        if settings.delegate == "gpu":
+            flags["gpu_precision_loss_allowed"] = str(settings.half).lower()
+        if settings.delegate == "xnnpack" and settings.half:
+            flags["xnnpack_force_fp16"] = "true"
+        return [f"--{name}={value}" for name, value in flags.items()]
+
+    def _call(self, request: VisitRequest) -> BenchmarkOutput:
+        if self._shell is None:
+            raise RunnerDiedError("benchmark_model has not been started")
+        # Its stdin is this shell's script.
+        flags = " ".join(self.flags(request))
+        self._send(f'{self._command} {flags} </dev/null; c=$?; echo; echo "{_END}$c"\n')
+        lines: list[str] = []
+        while True:
+            line = self._shell.read_line(request.timeout_s + 10)
+            if line is None:
+                raise RunnerDiedError(f"the device's shell ended: {' '.join(lines)[-300:]}")
+            if line.startswith(_END):
+                break
+            lines.append(line)
+        text, exit_code = "\n".join(lines), int(line.removeprefix(_END))
+        if exit_code > 128:
+            raise RunnerDiedError(f"benchmark_model was killed by signal {exit_code - 128}")
+        return parse_benchmark(text, exit_code=exit_code, runs=request.runs)
+
+    def _send(self, command: str) -> None:
+        if self._shell is None:
+            raise RunnerDiedError("benchmark_model has not been started")
+        self._shell.write(command.encode(), 30)
+
+    def stop(self) -> None:
+        """Ends it (see `Runner`)."""
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None

@@ -1,0 +1,92 @@
+"""Lists the devices that can be profiled, and says of the others what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ofa_hw.errors import BackendUnavailableError, OfaHwError
+from ofa_hw_profilers.adb.connect import connect, served_devices
+from ofa_hw_profilers.adb.direct import usb_serials
+from ofa_hw_profilers.adb.facts import UNKNOWN, read_facts
+from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError, state_remedy
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDevice:
+    """A device, usable or not.
+
+    Attributes:
+        serial: What `--serial` takes.
+        reached: `server`, `tcp` or `usb`.
+        state: `device` if it can be profiled; else adb's word for what is wrong.
+        remedy: What to do about it; empty if it can be profiled.
+        name: Maker and model.
+        soc: Its processor.
+        android: Version of Android.
+        abi: Its instruction set, as Android calls it.
+        cores: Number of cores; 0 if unknown.
+        big_cores: Number of cores outside its slowest cluster; 0 if all are alike or unknown.
+    """
+
+    serial: str
+    reached: str
+    state: str
+    remedy: str = ""
+    name: str = UNKNOWN
+    soc: str = UNKNOWN
+    android: str = UNKNOWN
+    abi: str = UNKNOWN
+    cores: int = 0
+    big_cores: int = 0
+
+
+def list_devices(
+    addresses: Sequence[str] = (), *, auth_timeout_s: float = 10.0
+) -> list[ListedDevice]:
+    """Lists the adb server's devices, phones on USB that it does not hold, and addresses.
+
+    Args:
+        addresses: `host:port` of further devices.
+        auth_timeout_s: How long the user of each may take to accept this machine's key.
+    """
+    served = served_devices()
+    listed = [
+        ListedDevice(d.serial, "server", d.state, state_remedy(d.state), name=d.model)
+        if d.state != "device"
+        else _describe(d.serial, "server", auth_timeout_s)
+        for d in served
+    ]
+    known = {device.serial for device in listed}
+    listed += [_describe(s, "usb", auth_timeout_s) for s in usb_serials() if s not in known]
+    listed += [_describe(a, "tcp", auth_timeout_s) for a in addresses if a not in known]
+    return listed
+
+
+def _describe(serial: str, reached: str, auth_timeout_s: float) -> ListedDevice:
+    try:
+        transport = connect(serial, auth_timeout_s=auth_timeout_s)
+    except DeviceUnauthorizedError as error:
+        return ListedDevice(serial, reached, "unauthorized", str(error))
+    except BackendUnavailableError:
+        raise
+    except OfaHwError as error:
+        return ListedDevice(serial, reached, "unreachable", str(error))
+    try:
+        facts = read_facts(transport)
+    except OfaHwError as error:
+        return ListedDevice(serial, reached, "unreachable", str(error))
+    finally:
+        transport.close()
+    slowest = facts.clusters[0].max_khz if facts.clusters else 0
+    return ListedDevice(
+        serial,
+        reached,
+        "device",
+        name=facts.name,
+        soc=facts.soc,
+        android=facts.details["android"],
+        abi=facts.abi,
+        cores=facts.cores,
+        big_cores=sum(len(c.cpus) for c in facts.clusters if c.max_khz > slowest),
+    )
