@@ -4,13 +4,14 @@ from ofa_hw.predictor.features import FeatureLayout, feature_layout
 from ofa_hw.predictor.fit import fit_predictor
 from ofa_hw.predictor.load import load_predictor
 from ofa_hw.predictor.mlp import FitReport, MlpPredictor
-from ofa_hw.predictor.types import AccuracyPredictor
+from ofa_hw.predictor.types import AccuracyPredictor, ResolutionAware
 
 __all__ = [
     "AccuracyPredictor",
     "FeatureLayout",
     "FitReport",
     "MlpPredictor",
+    "ResolutionAware",
     "feature_layout",
     "fit_predictor",
     "load_predictor",

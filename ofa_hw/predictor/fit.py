@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,9 +68,11 @@ def fit_predictor(
     converged = _fit(model, layout(rows[~test]), labels[~test])
     weights, biases = fold(model)
     source = f"fitted on {np.count_nonzero(~test)} sub-networks of {space.name}"
-    found = MlpPredictor(layout, weights, biases, source).predict_rows(rows[test])
+    seen = tuple(space.resolutions[i] for i in np.unique(rows[~test, 0]))
+    predictor = MlpPredictor(layout, weights, biases, source, seen)
+    found = predictor.predict_rows(rows[test])
     report = _report(found, labels[test], int(np.count_nonzero(~test)), converged, seed)
-    return MlpPredictor(layout, weights, biases, source, report)
+    return replace(predictor, report=report)
 
 
 def fold(model: TransformedTargetRegressor) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

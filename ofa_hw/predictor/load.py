@@ -14,9 +14,10 @@ from ofa_hw.predictor.mlp import Array, MlpPredictor, load_npz
 from ofa_hw.spaces import SearchSpace, get_space
 
 _PUBLISHED = {
-    # inputs: layout, space
-    128: (PUBLISHED_MOBILENETV3, "ofa_mbv3_d234_e346_k357_w1.2"),
-    82: (PUBLISHED_RESNET50, "ofa_resnet50"),
+    # inputs: layout, space, smallest resolution it was fitted on. MobileNetV3's has inputs for 112,
+    # 128 and 144 too, but with weights as they were drawn: it rates 128 above 160.
+    128: (PUBLISHED_MOBILENETV3, "ofa_mbv3_d234_e346_k357_w1.2", 160),
+    82: (PUBLISHED_RESNET50, "ofa_resnet50", 128),
 }
 
 
@@ -61,7 +62,7 @@ def _load_published(path: Path, space: SearchSpace | None) -> MlpPredictor:
     if (surplus := state.keys() - known) or any(bias is None for bias in biases):
         named = f"surplus {', '.join(sorted(surplus))}" if surplus else "missing biases"
         raise CheckpointError(f"{path} does not hold the layers of a predictor: {named}")
-    layout, name = _PUBLISHED[inputs]
+    layout, name, smallest = _PUBLISHED[inputs]
     features = feature_layout(layout, space or get_space(name))
     try:
         return MlpPredictor(
@@ -69,6 +70,7 @@ def _load_published(path: Path, space: SearchSpace | None) -> MlpPredictor:
             tuple(np.ascontiguousarray(weight.T) for weight in weights.values()),
             tuple(bias for bias in biases if bias is not None),
             source=path.name,
+            resolutions=tuple(r for r in features.space.resolutions if r >= smallest),
         )
     except SpecError as error:
         raise CheckpointError(f"{path} does not hold the layers of a predictor: {error}") from error

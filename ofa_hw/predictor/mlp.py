@@ -62,6 +62,7 @@ class MlpPredictor:
         weights: (inputs, outputs) of each layer.
         biases: (outputs,) of each layer.
         source: Where it comes from.
+        resolutions: The resolutions it was fitted on; for others it says nothing of worth.
         report: What it does on unseen sub-networks; None where nobody measured that.
     """
 
@@ -69,6 +70,7 @@ class MlpPredictor:
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
     source: str
+    resolutions: tuple[int, ...]
     report: FitReport | None = None
 
     def __post_init__(self) -> None:
@@ -112,6 +114,7 @@ class MlpPredictor:
             "choices": _choices(self.space),
             "layout": self.layout.name,
             "source": self.source,
+            "resolutions": self.resolutions,
             "report": asdict(self.report) if self.report else None,
         }
         arrays = {"header": np.array(json.dumps(header))}
@@ -142,6 +145,7 @@ def load_npz(path: Path, space: SearchSpace | None) -> MlpPredictor:
         biases = tuple(arrays[f"bias_{i}"].astype(np.float32) for i in range(count))
         version, name, choices = header["format"], header["space"], header["choices"]
         layout, source = header["layout"], header["source"]
+        resolutions = tuple(int(value) for value in header["resolutions"])
         report = FitReport(**header["report"]) if header["report"] else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
@@ -164,7 +168,9 @@ def load_npz(path: Path, space: SearchSpace | None) -> MlpPredictor:
             "fit it again with fit_predictor"
         )
     try:
-        return MlpPredictor(feature_layout(layout, space), weights, biases, source, report)
+        return MlpPredictor(
+            feature_layout(layout, space), weights, biases, source, resolutions, report
+        )
     except SpecError as error:
         raise _damaged(path, error) from error
 

@@ -27,3 +27,16 @@ class AccuracyPredictor(Protocol):
     def predict_rows(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The same for canonical rows (n, genes) of the space, which is faster."""
         ...
+
+
+@runtime_checkable
+class ResolutionAware(Protocol):
+    """A predictor that was not fitted on every resolution of its space.
+
+    What it says of another resolution is noise, which a search would exploit.
+    """
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The resolutions it knows."""
+        ...

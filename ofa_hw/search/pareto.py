@@ -15,7 +15,7 @@ from ofa_hw.search.evolution import evolve, refine, select
 from ofa_hw.search.feasible import cost_range, feasible_rows
 from ofa_hw.search.fronts import hypervolume
 from ofa_hw.search.problem import Problem
-from ofa_hw.search.run import candidates, compile_for, require_space
+from ofa_hw.search.run import candidates, compile_for, known_resolutions
 from ofa_hw.search.types import Candidate
 from ofa_hw.spaces import SearchSpace
 
@@ -79,7 +79,8 @@ def pareto(
         lut: A latency table, or two for a front over two devices.
         against: A further cost, e.g. `ofa_hw.search.MACS`.
         budgets: How many limits to search at; with two costs, of pairs of limits.
-        resolutions: Input resolutions to choose from; by default all that the tables cover.
+        resolutions: Input resolutions to choose from; by default all that the tables cover and
+            the predictor knows.
         restrict: Allowed values of other fields, e.g. `{"kernel_sizes": (3, 5)}`.
         rounds: How long to go on at each budget; time grows with it.
         seed: The same seed gives the same answer.
@@ -94,8 +95,8 @@ def pareto(
             f"a front is against one or two costs at two budgets or more, got {len(costs)} costs "
             f"({', '.join(cost.name for cost in costs)}) and {budgets} budgets"
         )
-    require_space(predictor, space)
-    tables = compile_for(space, costs, resolutions, restrict)
+    known = known_resolutions(predictor, space)
+    tables = compile_for(space, costs, resolutions, restrict, known)
     ranges = [cost_range(tables, column) for column in range(len(costs))]
     problem = Problem(tables, [np.inf] * len(costs), predictor)
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ofa_hw.errors import SpecError, TableError
 from ofa_hw.ops import OpSpec
-from ofa_hw.predictor import AccuracyPredictor
+from ofa_hw.predictor import AccuracyPredictor, ResolutionAware
 from ofa_hw.search.costs import (
     COSTS,
     Constraint,
@@ -55,7 +55,8 @@ def search(
         predictor: What to maximise: predicted top-1, or anything else with its interface.
         lut: A latency table; several for one network on several devices.
         latency_ms: The budget, in milliseconds; one a table.
-        resolutions: Input resolutions to choose from; by default all that the tables cover.
+        resolutions: Input resolutions to choose from; by default all that the tables cover and
+            the predictor knows.
         restrict: Allowed values of other fields, e.g. `{"kernel_sizes": (3, 5)}`.
         macs: Limit of the multiply-accumulates of one image.
         params: Limit of the parameters.
@@ -72,9 +73,10 @@ def search(
         MissingOpError: If a table lacks operators; it names all of them.
         InfeasibleError: If no network is within the limits; it names the nearest values.
     """
+    known = known_resolutions(predictor, space)
     limited = _latency_constraints(lut, latency_ms)
     if confidence is not None:
-        allowed = _allowed(space, [c.cost for c in limited], resolutions, restrict or {})
+        allowed = _allowed(space, [c.cost for c in limited], resolutions, restrict, known)
         network = space.decode(np.array([[indices[0] for indices in allowed]]))[0]
         limited = _at_confidence(lut, limited, confidence, space.ops(network))
     for name, limit in (
@@ -86,9 +88,8 @@ def search(
         if limit is not None:
             limited.append(Constraint(COSTS[name], limit))
     limited += constraints
-    require_space(predictor, space)
     rng = np.random.default_rng(seed)
-    tables = compile_for(space, [c.cost for c in limited], resolutions, restrict)
+    tables = compile_for(space, [c.cost for c in limited], resolutions, restrict, known)
     problem = Problem(tables, [c.at_most * (1 + 1e-9) for c in limited], predictor)
     rows = feasible_rows(tables, [c.at_most for c in limited], 2 * _POPULATION, rng=rng)
     history: list[Step] = []
@@ -117,16 +118,21 @@ def latency_range(
     restrict: Mapping[str, Sequence[int | float]] | None = None,
 ) -> tuple[float, float]:
     """The exact smallest and largest latency of a space by a table, in milliseconds."""
-    return cost_range(compile_for(space, [latency_cost(lut)], resolutions, restrict), 0)
+    return cost_range(compile_for(space, latency_costs(lut), resolutions, restrict), 0)
 
 
-def require_space(predictor: AccuracyPredictor, space: SearchSpace) -> None:
-    """Raises `SpecError` if the predictor is of another space."""
+def known_resolutions(predictor: AccuracyPredictor, space: SearchSpace) -> tuple[int, ...]:
+    """The resolutions of which the predictor knows something.
+
+    Raises:
+        SpecError: If the predictor is of another space.
+    """
     if predictor.space.name != space.name:
         raise SpecError(
             f"the predictor knows sub-networks of {predictor.space.name}, not of {space.name}; "
             f"load it with load_predictor(path, space=...) or search {predictor.space.name}"
         )
+    return predictor.resolutions if isinstance(predictor, ResolutionAware) else space.resolutions
 
 
 def _latency_constraints(
@@ -177,9 +183,10 @@ def compile_for(
     costs: Sequence[Cost],
     resolutions: Sequence[int] | None,
     restrict: Mapping[str, Sequence[int | float]] | None,
+    known: Sequence[int] | None = None,
 ) -> FactorTables:
-    """Tabulates costs over the choices that a user leaves."""
-    allowed = _allowed(space, costs, resolutions, restrict or {})
+    """Tabulates costs over the choices that a user leaves and the predictor knows."""
+    allowed = _allowed(space, costs, resolutions, restrict, known)
     return compile_costs(space, costs, allowed=allowed)
 
 
@@ -187,18 +194,28 @@ def _allowed(
     space: SearchSpace,
     costs: Sequence[Cost],
     resolutions: Sequence[int] | None,
-    restrict: Mapping[str, Sequence[int | float]],
+    restrict: Mapping[str, Sequence[int | float]] | None,
+    known: Sequence[int] | None,
 ) -> Allowed:
-    fields = dict(restrict)
+    fields = dict(restrict or {})
     if resolutions is not None:
-        if unknown := [r for r in resolutions if r not in space.resolutions]:
-            raise SpecError(
-                f"{space.name} has no resolution {', '.join(map(str, unknown))}; "
-                f"it has {', '.join(map(str, space.resolutions))}"
-            )
         fields["resolution"] = resolutions
-    allowed = space.allowed(fields)
-    return allowed if "resolution" in fields else covered_resolutions(space, costs, allowed)
+    known = space.resolutions if known is None else known
+    asked = fields.get("resolution")
+    if asked is None:
+        allowed = space.allowed({**fields, "resolution": known})
+        return covered_resolutions(space, costs, allowed)
+    if absent := [r for r in asked if r not in space.resolutions]:
+        raise SpecError(
+            f"{space.name} has no resolution {', '.join(map(str, absent))}; "
+            f"it has {', '.join(map(str, space.resolutions))}"
+        )
+    if strange := [r for r in asked if r not in known]:
+        raise SpecError(
+            f"the predictor was not fitted on resolution {', '.join(map(str, strange))} and would "
+            f"say anything; it knows {', '.join(map(str, known))}"
+        )
+    return space.allowed(fields)
 
 
 def candidates(problem: Problem, rows: Rows) -> tuple[Candidate, ...]:

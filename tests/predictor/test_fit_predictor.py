@@ -31,7 +31,7 @@ def test_numpy_agrees_with_sklearn() -> None:
     mlp = MLPRegressor(hidden_layer_sizes=(32, 32), max_iter=300, random_state=0, tol=1e-3)
     model = TransformedTargetRegressor(mlp, transformer=StandardScaler())
     model.fit(layout(rows), _labels(rows))
-    predictor = MlpPredictor(layout, *fold(model), source="test")
+    predictor = MlpPredictor(layout, *fold(model), source="test", resolutions=TINY.resolutions)
     expected = model.predict(layout(rows))
     np.testing.assert_allclose(predictor.predict_rows(rows), expected, rtol=0, atol=1e-5)
 
@@ -45,6 +45,15 @@ def test_fit_learns_what_the_labels_say() -> None:
     assert report.mae <= report.rmse < 0.01
     assert report.spearman > 0.97
     assert report.kendall > 0.85
+
+
+def test_fit_knows_the_resolutions_it_has_seen() -> None:
+    rows = _sample(60)
+    rows = TINY.canonical_rows(np.column_stack([np.minimum(rows[:, 0], 1), rows[:, 1:]]))
+    predictor = fit_predictor(
+        TINY, TINY.decode(rows), _labels(rows), seed=0, hidden=(8,), max_epochs=2
+    )
+    assert predictor.resolutions == TINY.resolutions[:2]
 
 
 def test_fit_is_repeatable() -> None:

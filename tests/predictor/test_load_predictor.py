@@ -88,6 +88,10 @@ def test_published_predictor_refuses_a_space_of_another_layout(shared_data: Path
         )
 
 
+def test_published_mobilenetv3_predictor_knows_its_resolutions(published: MlpPredictor) -> None:
+    assert published.resolutions == tuple(range(160, 225, 4))
+
+
 def test_skipped_blocks_set_no_feature(published: MlpPredictor) -> None:
     rows = published.space.encode([published.space.smallest(), published.space.largest()])
     assert published.layout(rows).sum(1).tolist() == [10 + 10 + 1, 20 + 20 + 1]
@@ -113,6 +117,7 @@ def test_saved_predictor_predicts_the_same(fitted: MlpPredictor, tmp_path: Path)
     assert isinstance(loaded, AccuracyPredictor)
     assert loaded.predict_rows(rows).tolist() == fitted.predict_rows(rows).tolist()
     assert loaded.report == fitted.report
+    assert loaded.resolutions == fitted.resolutions
     assert [file.name for file in tmp_path.iterdir()] == ["p.npz"]
 
 

@@ -203,6 +203,16 @@ def test_confidence_applies_the_budget_to_the_upper_end_of_the_interval(shared_d
     assert best.latency_ms == pytest.approx(upper / 1.1)
 
 
+def test_resolutions_that_the_predictor_never_saw_are_not_searched(shared_data: Path) -> None:
+    predictor = load_predictor(shared_data / "acc_predictor.pth")
+    rows = {op: op.macs / 1e8 for op in predictor.space.table_ops([128, 160])}
+    arguments = {"predictor": predictor, "lut": rows, "latency_ms": 1e9, "rounds": 0}
+    best = search(predictor.space, **arguments).best  # type: ignore[arg-type]
+    assert best.spec.resolution == 160
+    with pytest.raises(SpecError, match="not fitted on resolution 128"):
+        search(predictor.space, **arguments, resolutions=[128, 160])  # type: ignore[arg-type]
+
+
 def test_missing_rows_are_named_all_at_once() -> None:
     rows = dict(MS)
     gone: list[OpSpec] = sorted(rows)[::7]
