@@ -60,10 +60,15 @@ def _remedy(entry: EntryPoint, module: str) -> str:
     """Which pip command brings a missing module."""
     if entry.dist is None:
         return f"install what provides {module or 'it'}"
+    package = module.partition(".")[0]
+    extras = set()
     for requirement in entry.dist.requires or ():
         name = re.split(r"[^\w-]", requirement, maxsplit=1)[0]
-        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
-        if name.replace("-", "_") == module.partition(".")[0]:
-            wanted = f"{entry.dist.name}[{extra[1]}]" if extra else requirement
-            return f"pip install '{wanted}'"
-    return f"pip install what provides {module or 'it'}"
+        if name.replace("-", "_") == package:
+            extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
+            extras.add(f"[{extra[1]}]" if extra else "")
+    if not extras:
+        return f"pip install what provides {module or 'it'}"
+    # The narrowest does: one named after what it brings, rather than "all" or "dev".
+    best = min(extras, key=lambda extra: (extra not in ("", f"[{package}]"), extra))
+    return f"pip install '{entry.dist.name}{best}'"

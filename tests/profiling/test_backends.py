@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -150,3 +152,25 @@ def test_models_are_built_in_groups() -> None:
         alive -= 1
     assert alive == 0
     assert most <= 64
+
+
+def test_a_missing_library_names_the_extra_that_brings_it() -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from ofa_hw.errors import BackendUnavailableError\n"
+        "from ofa_hw.profiling import open_profiler\n"
+        "try:\n    open_profiler('cpu')\n"
+        "except BackendUnavailableError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "pip install 'ofa-hw[torch]'" in done.stdout, done.stderr
+
+
+def test_tables_and_other_backends_work_without_torch() -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import ofa_hw.latency\nfrom ofa_hw.profiling import open_profiler\n"
+        "open_profiler('onnxruntime').close(); open_profiler('tflite').close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
