@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,6 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 
 
 def parse_resolutions(text: str | None) -> list[int] | None:

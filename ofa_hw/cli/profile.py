@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +12,8 @@ from ofa_hw.cli.app import app
 from ofa_hw.cli.options import (
     ForceOption,
     JsonOption,
-    OutputFile,
     ResolutionsOption,
     SetOption,
-    SpaceOption,
     ThreadsOption,
     parse_resolutions,
     parse_settings,
@@ -25,9 +25,19 @@ from ofa_hw.cli.output import print_json, print_table, progress_bar
     epilog="Example: ofa-hw profile --space tiny --backend onnxruntime --output tiny.jsonl"
 )
 def profile(
-    space: SpaceOption,
     backend: Annotated[str, typer.Option(help="See `ofa-hw devices`.", metavar="NAME")],
-    output: OutputFile,
+    space: Annotated[
+        str, typer.Option("--space", help="Search space.", metavar="NAME")
+    ] = "ofa_mbv3_d234_e346_k357_w1.2",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; by default named after space, backend and serial.",
+            metavar="FILE",
+        ),
+    ] = None,
     serial: Annotated[
         str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
     ] = None,
@@ -56,6 +66,7 @@ def profile(
 
     found = get_space(space)
     sizes = parse_resolutions(resolutions)
+    output = output or _default_output(space, backend, serial)
     if dry_run:
         plan = plan_fill(found, None if force else output, resolutions=sizes)
         if as_json:
@@ -93,6 +104,11 @@ def profile(
     else:
         left = f", {missing} still missing (run the same command again)" if missing else ""
         print(f"{output}: {len(table)} rows of {found.name} on {table.device.name}{left}")
+
+
+def _default_output(space: str, backend: str, serial: str | None) -> Path:
+    parts = (space, backend, *([serial] if serial else []))
+    return Path("-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".jsonl")
 
 
 @app.command(epilog="Example: ofa-hw devices --json")

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from ofa_hw.errors import ExportError, OutputExistsError
 from ofa_hw.graph import Graph
-from ofa_hw.graph.ir import Array
+from ofa_hw.graph.ir import Array, Shape
 from ofa_hw.lowering.files import format_of, open_file, write_file
 from ofa_hw.lowering.parity import check_parity
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TOLERANCE: Final = 1e-3
 Reference: TypeAlias = Callable[[Array], Array]
@@ -79,6 +82,45 @@ def export_graph(
             for part in _parts(images, batch)
         )
     return ExportedFile(path, path.stat().st_size, error)
+
+
+def export_module(
+    module: nn.Module,
+    input_shape: Shape,
+    path: str | Path,
+    *,
+    images: Array | None = None,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> ExportedFile:
+    """Writes a torch network in the format that the name ends in, and checks the file against it.
+
+    Args:
+        module: In eval mode, made of layers that a `Graph` has.
+        input_shape: (N, C, H, W).
+        path: Ends in `.onnx`, `.tflite` or `.pt2`.
+        images: What to check it with, (N, C, H, W); random normal ones by default.
+        metadata: Written into the file.
+        force: Whether to replace a file of this name.
+
+    Raises:
+        ExportError: If the network holds what a `Graph` cannot express, or as `export_graph`.
+    """
+    import torch
+
+    def reference(x: Array) -> Array:
+        with torch.inference_mode():
+            outputs: Array = module(torch.from_numpy(x)).numpy()
+        return outputs
+
+    return export_graph(
+        Graph.from_torch(module, input_shape),
+        path,
+        reference=reference,
+        images=images,
+        metadata=metadata,
+        force=force,
+    )
 
 
 def check_output(path: Path, *, force: bool) -> None:

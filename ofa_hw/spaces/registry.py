@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 
 from ofa_hw.errors import SpecError
@@ -29,14 +30,34 @@ def space_names() -> tuple[str, ...]:
 def get_space(name: str) -> SearchSpace:
     """The search space of this name.
 
+    Args:
+        name: A registered name, or `module:function` for a space of one's own: the function is
+            called with the name and gives the space.
+
     Raises:
         SpecError: If no space has it; the names that exist are given.
     """
+    if ":" in name and name not in _SPACES:
+        return _imported(name)
     if name not in _SPACES:
         close = difflib.get_close_matches(name, _SPACES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise SpecError(f"no search space {name!r}; {hint}there are {', '.join(_SPACES)}")
     return _SPACES[name](name)
+
+
+def _imported(name: str) -> SearchSpace:
+    module, _, function = name.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(
+            f"no search space {name!r}: {error}; the module must be installed or on PYTHONPATH"
+        ) from error
+    space = make(name)
+    if not isinstance(space, SearchSpace):
+        raise SpecError(f"{name} gave a {type(space).__name__}, which is no SearchSpace")
+    return space
 
 
 def register_space(name: str, make: Callable[[str], SearchSpace]) -> None:
