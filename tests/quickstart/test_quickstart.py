@@ -1,31 +1,61 @@
-"""The whole main job, as `make quickstart` runs it."""
+"""The whole main job, as `make quickstart` runs it, and what the README does with the result."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ofa_hw import load_table
 from ofa_hw.lowering.files import open_file
-from ofa_hw.quickstart import BACKENDS, run_quickstart
+from ofa_hw.quickstart import BACKENDS, QuickstartResult, run_quickstart
+
+pytestmark = pytest.mark.slow
+STAGES: list[str] = []
 
 
-@pytest.mark.slow
-def test_the_quickstart_ships_what_it_promises(tmp_path: Path) -> None:
-    stages: list[str] = []
-    result = run_quickstart(tmp_path / "run", progress=lambda name, *_: stages.append(name))
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> QuickstartResult:
+    """One run of the quickstart."""
+    folder = tmp_path_factory.mktemp("quickstart") / "run"
+    return run_quickstart(folder, progress=lambda name, *_: STAGES.append(name))
+
+
+def test_each_backend_gets_a_sub_network_within_its_budget(result: QuickstartResult) -> None:
     assert [row.backend for row in result.rows] == list(BACKENDS)
-    assert list(dict.fromkeys(stages)) == ["training", *(f"profiling {b}" for b in BACKENDS)]
-    for row in result.rows:
-        assert row.predicted_ms <= row.budget_ms
-        assert row.measured_top1 >= 0.95, row
-        # A machine that others use may change its speed between table and file; a wrong table or
-        # another network would be off by far more.
-        assert row.measured_ms == pytest.approx(row.predicted_ms, rel=0.5), row
-        table = load_table(result.folder / f"{row.backend}.jsonl")
-        assert table.calibration is not None
+    assert list(dict.fromkeys(STAGES)) == ["training", *(f"profiling {b}" for b in BACKENDS)]
+    assert all(row.predicted_ms <= row.budget_ms for row in result.rows)
+
+
+def test_what_ships_is_right_on_at_least_95_percent_of_unseen_digits(
+    result: QuickstartResult,
+) -> None:
+    assert {row.backend: row.measured_top1 for row in result.rows if row.measured_top1 < 0.95} == {}
+
+
+def test_what_ships_is_about_as_fast_as_promised(result: QuickstartResult) -> None:
+    # A machine that others use may change its speed between the table and the file; a wrong table
+    # or another network would be off by far more.
+    off = {row.backend: row.miss for row in result.rows if not 0.6 < 1 + row.miss < 1.6}
+    assert off == {}
+
+
+def test_every_artefact_lies_in_the_folder_and_can_be_used(result: QuickstartResult) -> None:
+    for backend in BACKENDS:
+        assert load_table(result.folder / f"{backend}.jsonl").calibration is not None
         for suffix in (".onnx", ".tflite"):
-            session = open_file(result.folder / f"{row.backend}{suffix}")
-            assert session.input_shape[:2] == (1, 1)
+            assert open_file(result.folder / f"{backend}{suffix}").input_shape[:2] == (1, 1)
     saved = json.loads((result.folder / "results.json").read_text())
     assert saved == json.loads(json.dumps(result.summary()))
+
+
+def test_the_commands_of_the_readme_work(
+    result: QuickstartResult, run_page, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs" / "tiny"
+    runs.mkdir(parents=True)
+    for name in ("supernet.pth", "predictor.npz"):
+        shutil.copy(result.folder / name, runs)
+    # Installing is what CI does, and training is what made `result`.
+    run_page("README.md", without=("make ", "pip install", "ofa-hw train"))
+    assert (tmp_path / "net.tflite").is_file()
