@@ -105,4 +105,4 @@ class OutputExistsError(OfaHwError):
     """A file is in the way, and nobody said to replace it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; pass --force to replace it, or name another file")
+        super().__init__(f"{path} exists; pass --force (in Python force=True) to replace it, or name another")
