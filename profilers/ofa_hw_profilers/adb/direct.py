@@ -1,6 +1,6 @@
 """Reaches a device without an adb server: over TCP (`host:port`) or USB.
 
-adb-shell gives USB, message layout and key signatures. The conversation itself is held here, one
+adb-shell gives the links and the signatures of keys. The conversation itself is held here, one
 packet at a time with a deadline each, because adb-shell's own loses what a full socket does not
 take, spins on a closed one, drops packets of a stream that is being written to, and waits 44 ms a
 command for want of TCP_NODELAY.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -30,7 +31,6 @@ from ofa_hw_profilers.adb.transport import Stream
 
 try:
     from adb_shell import constants
-    from adb_shell.adb_message import AdbMessage, unpack
     from adb_shell.auth.keygen import keygen
     from adb_shell.auth.sign_pythonrsa import PythonRSASigner
     from adb_shell.exceptions import TcpTimeoutException
@@ -38,7 +38,9 @@ try:
 except ImportError as error:
     raise missing_library("adb-shell", "adb") from error
 
+_VERSION = 0x01000001  # of the protocol, the first without sums over the data
 _MAX_DATA = 1 << 20
+_MASK = 0xFFFFFFFF
 _BANNER = b"host::features=shell_v2,cmd,stat_v2\0"
 _STLS = 0x534C5453
 
@@ -163,6 +165,7 @@ class DirectConnection:
         self._partial = bytearray()
         self._max_data = 4096
         self._closed = False
+        self._checks_sums = True  # until the device says that it needs none
         with direct_failures(self.serial, "connecting", timeout_s):
             link.connect(timeout_s)
         try:
@@ -176,34 +179,38 @@ class DirectConnection:
     def _shake_hands(self, timeout_s: float, auth_timeout_s: float, keys: Path | None) -> bytes:
         """Says hello and proves who asks; returns the device's banner."""
         deadline = time.monotonic() + timeout_s
-        self._write(constants.CNXN, constants.VERSION, _MAX_DATA, _BANNER, timeout_s)
-        command, _, arg1, data = self._read_packet(deadline, timeout_s, "connecting")
+        self._write(constants.CNXN, _VERSION, _MAX_DATA, _BANNER, timeout_s)
+        command, version, max_data, data = self._read_packet(deadline, timeout_s, "connecting")
         if command == constants.AUTH:
             key, signers = load_keys(keys)
-            command, arg1, data = self._authorise(key, signers, data, timeout_s, auth_timeout_s)
+            command, version, max_data, data = self._authorise(
+                key, signers, data, timeout_s, auth_timeout_s
+            )
         if command != constants.CNXN:
             raise DeviceOutputError(f"device {self.serial!r} answered {command!r} to a greeting")
-        self._max_data = min(arg1, _MAX_DATA)
+        self._max_data = min(max_data, _MAX_DATA)
+        self._checks_sums = version < _VERSION
         return data
 
     def _authorise(
         self, key: Path, signers: Sequence[Any], token: bytes, timeout_s: float, wait_s: float
-    ) -> tuple[bytes, int, bytes]:
+    ) -> tuple[bytes, int, int, bytes]:
         """Signs the device's token with each key, then shows the first to its user."""
         for signer in signers:
             self._write(constants.AUTH, constants.AUTH_SIGNATURE, 0, signer.Sign(token), timeout_s)
             deadline = time.monotonic() + timeout_s
-            command, _, arg1, token = self._read_packet(deadline, timeout_s, "checking a key")
-            if command == constants.CNXN:
-                return command, arg1, token
+            answer = self._read_packet(deadline, timeout_s, "checking a key")
+            if answer[0] == constants.CNXN:
+                return answer
+            token = answer[3]
         public = (signers[0].GetPublicKey() or "").encode().strip() + b"\0"
         self._write(constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, public, timeout_s)
         deadline = time.monotonic() + wait_s
         try:
             while True:
-                command, _, arg1, data = self._read_packet(deadline, wait_s, "asking its user")
-                if command == constants.CNXN:
-                    return command, arg1, data
+                answer = self._read_packet(deadline, wait_s, "asking its user")
+                if answer[0] == constants.CNXN:
+                    return answer
         except DeviceTimeoutError as error:
             raise unanswered_key(self.serial, f"{key}.pub", wait_s) from error
 
@@ -270,9 +277,11 @@ class DirectConnection:
     def _write(self, command: bytes, arg0: int, arg1: int, data: bytes, timeout_s: float) -> None:
         if self._closed:
             raise lost(self.serial, "it was closed")
-        message = AdbMessage(command, arg0, arg1, data)
+        code = constants.ID_TO_WIRE[command]
+        check = sum(data) & _MASK if self._checks_sums else 0
+        header = struct.pack("<6I", code, arg0, arg1, len(data), check, code ^ _MASK)
         with direct_failures(self.serial, "sending", timeout_s):
-            self._link.bulk_write(message.pack(), timeout_s)
+            self._link.bulk_write(header, timeout_s)
             if data:
                 self._link.bulk_write(data, timeout_s)
 
@@ -281,7 +290,7 @@ class DirectConnection:
     ) -> tuple[bytes, int, int, bytes]:
         """One packet. A timeout keeps what has come, so that the next read goes on from there."""
         self._fill(constants.MESSAGE_SIZE, deadline, timeout_s, doing)
-        command, arg0, arg1, size, _ = unpack(bytes(self._partial[: constants.MESSAGE_SIZE]))
+        command, arg0, arg1, size, _, _ = struct.unpack_from("<6I", self._partial)
         if command == _STLS:
             raise DeviceUnauthorizedError(
                 f"{self.serial!r} speaks wireless debugging, which needs the adb server: "

@@ -6,9 +6,11 @@ who runs the inferences and reads the clock differs.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ofa_hw.profiling.clock import SystemClock
 from ofa_hw.profiling.sampling import (
@@ -29,6 +31,7 @@ _WARM_UP_RUNS = 8
 _WARM_UP_ROUNDS = 4
 _PATIENCE = 20  # times the expected duration of a visit, until the device counts as stuck
 _LEAST_TIMEOUT_S = 30.0
+_LEAST_ROUND_NS = 40_000_000  # of timed inference
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +129,19 @@ class DeviceEngine(Engine):
         self._record(stops, visits)
 
     def _route(self, active: Sequence[_Sampled]) -> list[_Sampled]:
-        """Cells in random order, all sentinels before and after every few of them."""
+        """Cells in random order, all sentinels before and after every few of them.
+
+        When few cells are left, each is visited more than once: a request costs its way there and
+        back.
+        """
+        passes = math.ceil(_LEAST_ROUND_NS / (self._visit_ns * len(active)))
+        orders = [self._rng.permutation(len(active)) for _ in range(passes)]
         stops = list(self._sentinels)
-        order = self._rng.permutation(len(active))
-        for place, index in enumerate(order, 1):
+        for place, index in enumerate(chain.from_iterable(orders), 1):
             stops.append(active[index])
-            if place % _SPACING == 0 or place == len(order):
+            if place % _SPACING == 0:
                 stops += self._sentinels
-        return stops
+        return stops if stops[-1] is self._sentinels[-1] else [*stops, *self._sentinels]
 
     def _travel(self, stops: Sequence[_Sampled]) -> list[Visit]:
         requests = []

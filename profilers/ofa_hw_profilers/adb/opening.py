@@ -66,7 +66,6 @@ def open_adb_profiler(
     try:
         session.start()
         guard = ThrottleGuard(session.snapshot, cool_down_s=settings.cool_down_s, sleep=sleep)
-        state = session.snapshot()
     except BaseException:
         session.close()
         raise
@@ -79,7 +78,7 @@ def open_adb_profiler(
         threads=options.threads,
         batch=options.batch,
         settings=settings.recorded,
-        details={**facts.details, **state.details, "soc": facts.soc},
+        details={**facts.details, **guard.start.details, "soc": facts.soc},
     )
     cpu_bound = options.threads == 1 and settings.delegate in ("xnnpack", "none")
     return AdbTfliteProfiler(session, device, guard, visit_ns=runner.visit_ns, cpu_bound=cpu_bound)

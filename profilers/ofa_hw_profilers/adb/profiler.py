@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
@@ -71,9 +72,8 @@ class AdbTfliteProfiler:
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[Measurement]:
         engine = self._engine(plan)
-        done, waiting = 0, list(cells)
-        while waiting:
-            group = self._take_group(waiting)
+        done = 0
+        for group in self._groups(cells):
             for part, remarks in self._loaded(group):
                 for measurement in engine.measure(part):
                     done += 1
@@ -82,6 +82,15 @@ class AdbTfliteProfiler:
                     if progress:
                         progress(done, len(cells))
                 self._session.drop([network.number for network in part.values()])
+
+    def _groups(self, cells: Sequence[Cell]) -> Iterator[dict[str, bytes]]:
+        """Cells as written networks, by groups; the next is written while one is measured."""
+        waiting = list(cells)
+        with ThreadPoolExecutor(1) as writer:
+            following = writer.submit(self._take_group, waiting)
+            while group := following.result():
+                following = writer.submit(self._take_group, waiting)
+                yield group
 
     def _engine(self, plan: SamplingPlan) -> DeviceEngine:
         if not self._sentinels:

@@ -35,6 +35,7 @@ class ThrottleGuard:
         clock: Tells the seconds since any moment.
 
     Attributes:
+        start: How the device was at the start.
         note: Why the device is throttled; empty while it is not.
         cool_downs: How often it had to cool down so far.
     """
@@ -55,9 +56,9 @@ class ThrottleGuard:
         self._tries = tries
         self._sleep = sleep
         self._clock = clock
-        self._start = take_snapshot()
+        self.start = take_snapshot()
         self._looked = clock()
-        self._reason = self._start.throttled_since(self._start)
+        self._reason = self.start.throttled_since(self.start)
         self._levels_ns: list[float] = []
         self._best_ns = math.inf
         self._in_a_row = 0
@@ -90,7 +91,7 @@ class ThrottleGuard:
         return self._reason
 
     def _look(self) -> None:
-        self._reason = self._take_snapshot().throttled_since(self._start)
+        self._reason = self._take_snapshot().throttled_since(self.start)
         self._looked = self._clock()
 
     def _slow(self, levels_ns: Sequence[float]) -> str:

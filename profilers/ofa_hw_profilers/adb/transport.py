@@ -12,6 +12,7 @@ import hashlib
 import shlex
 import struct
 import time
+from itertools import islice
 from typing import NamedTuple, Protocol, Self
 
 from ofa_hw.errors import DeviceOutputError
@@ -19,6 +20,7 @@ from ofa_hw_profilers.adb.failures import DeviceFullError, lost, silent
 
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _CHUNK = 64 << 10  # the most that adb's file protocol takes at once
+_CHUNKS_AT_ONCE = 64
 _REGULAR = 0o100000
 
 
@@ -249,8 +251,9 @@ class Transport:
     def _send_file(self, data: bytes, path: str, mode: int, timeout_s: float) -> None:
         with _FileService(self._connection, timeout_s) as service:
             service.request(b"SEND", f"{path},{_REGULAR | mode}".encode())
-            for start in range(0, len(data), _CHUNK):
-                service.request(b"DATA", data[start : start + _CHUNK])
+            chunks = (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
+            while group := list(islice(chunks, _CHUNKS_AT_ONCE)):
+                service.send(b"".join(b"DATA" + _size(chunk) + chunk for chunk in group))
             service.send(b"DONE" + struct.pack("<I", int(time.time())))
             kind, size = service.header()
             if kind != b"OKAY":
@@ -287,7 +290,7 @@ class _FileService:
         self._stream.send(data, self._remaining_s())
 
     def request(self, kind: bytes, body: bytes) -> None:
-        self.send(kind + struct.pack("<I", len(body)) + body)
+        self.send(kind + _size(body) + body)
 
     def exactly(self, size: int) -> bytes:
         while len(self._received) < size:
@@ -308,3 +311,7 @@ class _FileService:
             return self.exactly(size)
         words = self.exactly(size).decode(errors="replace") if kind == b"FAIL" else repr(kind)
         raise DeviceOutputError(f"device {self._serial!r} refused {path}: {words}")
+
+
+def _size(data: bytes) -> bytes:
+    return struct.pack("<I", len(data))

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Boots the device, inside namespaces of its own (user, mount, network):
-#   boot.sh ROOTFS STATE [QEMU MAGIC]
+#   boot.sh ROOTFS STATE [BINFMT_REGISTRATION]
 # ROOTFS is shared and never written: the device sees it through an overlay. STATE holds what the
 # tests look at and change while it runs: sys/ (sysfs), answers/ (of getprop, dumpsys, ...).
 # A reboot is the death of the inner init: processes go, /data stays.
@@ -23,7 +23,7 @@ ln -s pts/ptmx "$root/dev/ptmx"
 if [ -n "$3" ]; then # foreign programs: known to this user namespace only
   mkdir "$state/mnt/binfmt"
   mount -t binfmt_misc none "$state/mnt/binfmt"
-  echo "$4" >"$state/mnt/binfmt/register"
+  echo "$3" >"$state/mnt/binfmt/register"
 fi
 launch=(chroot "$root" /init)
 if [ -n "$LAUNCH" ]; then

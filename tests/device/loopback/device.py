@@ -68,7 +68,7 @@ class Device:
         clusters: tuple[tuple[int, int], ...] = ((1, 1_800_000), (1, 2_400_000)),
         launcher: Path | None = None,
         adbd: Path | None = None,
-        foreign: tuple[Path, str] | None = None,
+        foreign: str = "",
     ) -> None:
         if os.geteuid() != 0:
             raise DeviceSetupError("starting a device takes root")
@@ -90,7 +90,7 @@ class Device:
         command += ["bash", str(HERE / "boot.sh"), str(root), str(self.state)]
         with (self.state / "boot.log").open("w") as log:
             self._boot = subprocess.Popen(
-                [*command, *(map(str, foreign) if foreign else ())],
+                [*command, foreign],
                 env={
                     **os.environ,
                     "DATA_SIZE": data_size,
@@ -145,6 +145,8 @@ class Device:
                 for name, value in files.items():
                     self.sysfs(f"devices/system/cpu/cpu{cpu}/cpufreq/{name}", f"{value}\n")
                 cpu += 1
+        for name in ("possible", "present", "online"):
+            self.sysfs(f"devices/system/cpu/{name}", f"0-{cpu - 1}\n")
         self.sysfs("class/thermal/thermal_zone0/type", "cpu-thermal\n")
         self.sysfs("class/thermal/thermal_zone0/temp", "41000\n")
 

@@ -1,0 +1,190 @@
+"""What profiling over ADB costs beside the inferences themselves.
+
+    python benchmarks/adb.py [--cells 60] [--serial HOST:PORT --library libtensorflowlite_c.so]
+
+Without --serial it starts the tests' own device: a real adbd on loopback (as root). Three ways to
+fill the same table are timed: the project's ofa-runner in batches; one push-run-parse round trip
+a cell; and, with --benchmark-binary, Google's benchmark_model in batches. Each is divided by the
+time that its cells spent in inferences. At the end the cable is pulled five times while 200 cells
+are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ofa_hw.graph import op_graph
+from ofa_hw.ops import OpSpec
+from ofa_hw.profiling.types import Cell, Measurement, ProfilerOptions, SamplingPlan
+from ofa_hw.spaces import get_space
+from ofa_hw_profilers.adb import build_runner, open_adb_profiler
+from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/device"))
+
+PLAN = SamplingPlan()
+
+
+def operators(number: int) -> list[OpSpec]:
+    """Operators of the MobileNetV3 space at three resolutions, evenly taken from all of them."""
+    every = list(get_space("ofa_mbv3_d234_e346_k357_w1.2").table_ops([128, 160, 192]))
+    step = max(1, len(every) // number)
+    return every[::step][:number]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=60)
+    parser.add_argument("--serial")
+    parser.add_argument("--library")
+    parser.add_argument("--benchmark-binary")
+    parser.add_argument("--skip-breaks", action="store_true")
+    options = parser.parse_args()
+    with device(options.serial, options.library) as (serial, settings, loopback):
+        ops = operators(options.cells)
+        report: dict[str, object] = {"cells": len(ops)}
+        report["ofa-runner, batches"] = in_batches(serial, settings, ops)
+        report["ofa-runner, a round trip a cell"] = one_by_one(serial, settings, ops[:20])
+        if options.benchmark_binary:
+            chosen = {**settings, "benchmark_binary": options.benchmark_binary}
+            report["benchmark_model, batches"] = in_batches(serial, chosen, ops[:20])
+        if loopback is not None and not options.skip_breaks:
+            report["five disconnects"] = with_breaks(serial, settings, loopback)
+        print(json.dumps(report, indent=1))
+
+
+@contextlib.contextmanager
+def device(serial: str | None, library: str | None) -> Iterator[tuple[str, dict[str, str], object]]:
+    """The device named, or one of the tests' own for as long as this takes."""
+    if serial:
+        yield serial, {"library": library} if library else {}, None
+        return
+    from loopback.device import Device
+    from loopback.tflite import tflite_library
+
+    with tempfile.TemporaryDirectory() as folder, Device() as loopback:
+        runner = build_runner("cc", output=Path(folder) / "ofa-runner")
+        settings = {"library": str(tflite_library()), "runner_binary": str(runner)}
+        yield loopback.serial, {**settings, "cool_down_s": "0"}, loopback
+
+
+class Stopwatch:
+    """Adds up what the visits of a profiler spend in inferences of cells, sentinels apart."""
+
+    def __init__(self, profiler: AdbTfliteProfiler) -> None:
+        self.cells_s = 0.0
+        self.sentinels_s = 0.0
+        visit = profiler._session.visit
+
+        def timed(requests):  # noqa: ANN001, ANN202
+            sentinels = {network.number for network in profiler._sentinels}
+            for request, result in zip(requests, visit(requests), strict=True):
+                # The untimed inferences of a visit are inferences as well.
+                spent_s = (result.spent_ns + request.warm * result.latency_ns) * 1e-9
+                if request.network in sentinels:
+                    self.sentinels_s += spent_s
+                else:
+                    self.cells_s += spent_s
+                yield result
+
+        profiler._session.visit = timed  # type: ignore[method-assign]
+
+
+def cells_of(ops: list[OpSpec]) -> list[Cell]:
+    return [Cell(str(op), lambda op=op: op_graph(op)) for op in ops]  # type: ignore[misc]
+
+
+def in_batches(serial: str, settings: dict[str, str], ops: list[OpSpec]) -> dict[str, float]:
+    """A whole table in one go, opening and closing included."""
+    started = time.perf_counter()
+    profiler = open_adb_profiler(ProfilerOptions(serial, settings=settings))
+    watch = Stopwatch(profiler)
+    rows = list(profiler.measure(cells_of(ops), PLAN))
+    profiler.close()
+    wall_s = time.perf_counter() - started
+    return summary(rows, wall_s, watch.cells_s, watch.sentinels_s)
+
+
+def one_by_one(serial: str, settings: dict[str, str], ops: list[OpSpec]) -> dict[str, float]:
+    """Each cell on its own, the program and its library kept: push, run, parse."""
+    rows: list[Measurement] = []
+    started = time.perf_counter()
+    profiler = open_adb_profiler(ProfilerOptions(serial, settings=settings))
+    watch = Stopwatch(profiler)
+    for op in ops:
+        rows += profiler.measure(cells_of([op]), PLAN)
+    profiler.close()
+    wall_s = time.perf_counter() - started
+    return summary(rows, wall_s, watch.cells_s, watch.sentinels_s)
+
+
+def summary(
+    rows: list[Measurement], wall_s: float, cells_s: float, sentinels_s: float
+) -> dict[str, float]:
+    return {
+        "rows": len(rows),
+        "stable": sum(row.stable for row in rows),
+        "wall_s": round(wall_s, 2),
+        "inference_s": round(cells_s, 2),
+        "sentinels_s": round(sentinels_s, 2),
+        "wall over inference": round(wall_s / cells_s, 2),
+        "median_visits": statistics.median(row.visits for row in rows),
+    }
+
+
+def with_breaks(serial: str, settings: dict[str, str], loopback) -> dict[str, object]:  # noqa: ANN001
+    """200 cells, the cable pulled five times; each row compared with one of a quiet run."""
+    ops = operators(200)
+    plan = SamplingPlan(relative_ci=0.05, min_time_s=0.01, max_time_s=0.1)
+
+    def fill(breaks: int) -> tuple[dict[str, float], int, float]:
+        profiler = open_adb_profiler(ProfilerOptions(serial, settings=settings))
+        due = [len(ops) * (i + 1) // (breaks + 1) for i in range(breaks)]
+
+        def pull(done: int, _: int) -> None:
+            if due and done >= due[0]:
+                due.pop(0)
+                loopback.cut()
+                threading.Timer(0.5, loopback.plug).start()
+
+        started = time.perf_counter()
+        rows = {
+            row.key: float(np.median(row.samples_ns))
+            for row in profiler.measure(cells_of(ops), plan, progress=pull)
+        }
+        wall_s = time.perf_counter() - started
+        breaks_seen = profiler._session.breaks
+        profiler.close()
+        return rows, breaks_seen, wall_s
+
+    quiet, _, quiet_s = fill(0)
+    broken, seen, broken_s = fill(5)
+    again, _, _ = fill(0)
+    errors = [abs(broken[key] / quiet[key] - 1) for key in quiet]
+    floor = [abs(again[key] / quiet[key] - 1) for key in quiet]
+    return {
+        "rows": len(broken),
+        "breaks": seen,
+        "median difference to a quiet run": round(statistics.median(errors), 4),
+        "largest": round(max(errors), 4),
+        "the same between two quiet runs": round(statistics.median(floor), 4),
+        "its largest": round(max(floor), 4),
+        "wall_s": round(broken_s, 1),
+        "wall_s of the quiet run": round(quiet_s, 1),
+        "left on the device": loopback.listing(),
+    }
+
+
+if __name__ == "__main__":
+    main()
