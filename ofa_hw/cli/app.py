@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ofa_hw.errors import OfaHwError
+
+# Libraries that a small host may lack, and the extras that bring them.
+EXTRAS: Final = {
+    "torch": "torch",
+    "safetensors": "torch",
+    "plotly": "plot",
+    "yaml": "yaml",
+    "adbutils": "adb",
+    "adb_shell": "adb",
+    "PIL": "images",
+}
 
 app = typer.Typer(
     name="ofa-hw",
@@ -55,6 +66,12 @@ def main() -> None:
     except OfaHwError as error:
         message = " ".join(str(error).split())
         print(f"ofa-hw: {message}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"ofa-hw: this needs {error.name}; pip install 'ofa-hw[{extra}]'", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("ofa-hw: interrupted", file=sys.stderr)

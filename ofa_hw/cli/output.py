@@ -20,6 +20,7 @@ def print_table(
 ) -> None:
     """Prints a table on stdout; columns whose cells are all numbers are set to the right."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -27,7 +28,7 @@ def print_table(
         numeric = all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 200))

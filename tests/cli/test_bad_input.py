@@ -1,6 +1,8 @@
 """Bad input gets one sentence and an exit code, and leaves nothing behind."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,28 @@ def test_train_refuses_what_it_does_not_know(run, tmp_path: Path, option, value,
     code, out, err = run("train", *(part for pair in args.items() for part in pair))
     assert_refused(code, out, err, message)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "extra"),
+    [
+        pytest.param("torch", ["train", "--space", "tiny", "-o", "run"], "torch", id="train"),
+        pytest.param("torch", ["quickstart"], "torch", id="quickstart"),
+        pytest.param("torch", ["bench", "net.pt2"], "torch", id="bench"),
+    ],
+)
+def test_a_library_that_is_not_there_is_named_with_what_brings_it(
+    tmp_path: Path, module: str, args: list[str], extra: str
+) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"x")
+    program = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['ofa-hw', *{args!r}]\n"
+        "from ofa_hw.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert_refused(done.returncode, done.stdout, done.stderr, rf"ofa-hw\[{extra}\]")
 
 
 def specialize_args(table: Path, predictor: Path) -> list[object]:
