@@ -37,7 +37,9 @@ def run_page(tmp_path: Path) -> Callable[..., str]:
     root, bin_folder = Path(__file__).parents[1], Path(sys.executable).parent
     env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": "."}
 
-    def run(page: str, *, without: tuple[str, ...] = ()) -> str:
+    def run(
+        page: str, *, without: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    ) -> str:
         out = ""
         for language, name, text in BLOCK.findall((root / page).read_text()):
             if name:
@@ -50,7 +52,7 @@ def run_page(tmp_path: Path) -> Callable[..., str]:
                 ["bash", "-euo", "pipefail"] if language == "sh" else [sys.executable, "-"],
                 input=code,
                 cwd=tmp_path,
-                env=env,
+                env={**env, **(environment or {})},
                 capture_output=True,
                 text=True,
                 timeout=300,
