@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,8 @@ def train(
 ) -> None:
     """Train a supernet by progressive shrinking, and fit its accuracy predictor.
 
-    Writes supernet.pth and predictor.npz.
+    Writes supernet.pth, predictor.npz and log.jsonl. The same command goes on with a run that was
+    stopped, whatever stopped it, with the same numbers.
     """
     from ofa_hw.training import get_data, get_recipe, train_supernet
 
@@ -48,6 +50,8 @@ def train(
             force=force,
             progress=progress,
         )
+    if not trained.fresh:
+        print(f"{output} holds this run, finished; --force trains it anew", file=sys.stderr)
     if as_json:
         print_json(trained.summary())
         return

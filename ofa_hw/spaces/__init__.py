@@ -1,6 +1,7 @@
 """Search spaces: what may vary in a family of networks, and what operators that gives."""
 
 from ofa_hw.spaces.base import SearchSpace, Slot
+from ofa_hw.spaces.classes import base_name, with_classes
 from ofa_hw.spaces.genes import Allowed, Choice, Gene, Rows
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
@@ -25,6 +26,7 @@ __all__ = [
     "Slot",
     "SubnetSpec",
     "Unit",
+    "base_name",
     "get_space",
     "mobilenetv3",
     "proxylessnas",
@@ -34,4 +36,5 @@ __all__ = [
     "space_names",
     "spec_from_config",
     "tiny",
+    "with_classes",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ofa_hw.errors import SpecError
 from ofa_hw.spaces.base import SearchSpace
+from ofa_hw.spaces.classes import read_classes, with_classes
 from ofa_hw.spaces.mobilenetv3 import mobilenetv3
 from ofa_hw.spaces.proxylessnas import proxylessnas
 from ofa_hw.spaces.resnet50 import resnet50
@@ -32,11 +33,14 @@ def get_space(name: str) -> SearchSpace:
 
     Args:
         name: A registered name, or `module:function` for a space of one's own: the function is
-            called with the name and gives the space.
+            called with the name and gives the space. `NAME@classes=60` is the space for 60 classes.
 
     Raises:
         SpecError: If no space has it; the names that exist are given.
     """
+    if "@" in name and name not in _SPACES:
+        base, num_classes = read_classes(name)
+        return with_classes(get_space(base), num_classes)
     if ":" in name and name not in _SPACES:
         return _imported(name)
     if name not in _SPACES:

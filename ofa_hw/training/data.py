@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ofa_hw.errors import SpecError
+from ofa_hw.spaces import SearchSpace, base_name
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -28,14 +29,32 @@ class ImageData(Protocol):
         """Labels are 0 to one less than this."""
         ...
 
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        ...
+
     def size(self, split: Split) -> int:
         """Number of images of a part."""
         ...
 
     def epoch(
-        self, resolutions: Iterator[int], batch_size: int, *, rng: np.random.Generator
+        self,
+        resolutions: Iterator[int],
+        batch_size: int,
+        *,
+        rng: np.random.Generator,
+        skip: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Shuffled, augmented training batches, each at the next of `resolutions`.
+
+        Args:
+            resolutions: Of the batches.
+            batch_size: Images a batch, of all workers together.
+            rng: Of every random choice; the same one gives the same batches.
+            skip: Batches to leave out at the beginning; the others are as if it were 0.
+            shard: Rank and number of the workers; each gets every so-manieth image of a batch.
 
         Yields:
             Images (B, C, H, W) float32 and labels (B,) int64. A last, smaller batch is left out.
@@ -58,6 +77,7 @@ class DigitsData:
     """
 
     num_classes: int = 10
+    channels: int = 1
     _images: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
     _labels: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
 
@@ -82,15 +102,27 @@ class DigitsData:
         return len(self._labels[split])
 
     def epoch(
-        self, resolutions: Iterator[int], batch_size: int, *, rng: np.random.Generator
+        self,
+        resolutions: Iterator[int],
+        batch_size: int,
+        *,
+        rng: np.random.Generator,
+        skip: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Shuffled, shifted training batches."""
         order = torch.from_numpy(rng.permutation(self.size("train")))
+        rank, workers = shard
         for start in range(0, len(order) - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]
             resolution = next(resolutions)
-            images = _enlarge(self._images["train"][chosen], resolution)
-            yield _shift(images, max(1, resolution // 10), rng), self._labels["train"][chosen]
+            most = max(1, resolution // 10)
+            offsets = torch.from_numpy(rng.integers(0, 2 * most + 1, (2, batch_size)))
+            if start < skip * batch_size:
+                continue
+            own = chosen[rank::workers]
+            images = _enlarge(self._images["train"][own], resolution)
+            yield _shift(images, most, offsets[:, rank::workers]), self._labels["train"][own]
 
     def batches(self, split: Split, resolution: int, batch_size: int) -> Iterator[Batch]:
         """Every image of a part once, in order."""
@@ -104,14 +136,33 @@ def _enlarge(images: torch.Tensor, resolution: int) -> torch.Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
-def _shift(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Moves each image by up to `most` pixels in both directions, edges repeated."""
+def _shift(images: torch.Tensor, most: int, offsets: torch.Tensor) -> torch.Tensor:
+    """Moves each image by its offsets (2, B) from 0 to twice `most`, which is no move at `most`."""
     batch, _, height, width = images.shape
     padded = F.pad(images, (most,) * 4, mode="replicate")
-    top, left = (torch.from_numpy(rng.integers(0, 2 * most + 1, batch)) for _ in range(2))
+    top, left = offsets
     rows = (top[:, None] + torch.arange(height))[:, None, :, None]
     columns = (left[:, None] + torch.arange(width))[:, None, None, :]
     return padded[torch.arange(batch)[:, None, None, None], 0, rows, columns]
+
+
+def require_images(space: SearchSpace, data: ImageData) -> None:
+    """Compares images with what the networks of a space take.
+
+    Raises:
+        SpecError: If they are of other classes or channels.
+    """
+    if data.num_classes != space.num_classes:
+        raise SpecError(
+            f"the images are of {data.num_classes} classes and {space.name} tells "
+            f"{space.num_classes} apart; take the space "
+            f"{base_name(space.name)}@classes={data.num_classes}"
+        )
+    if data.channels != space.in_channels:
+        raise SpecError(
+            f"the images have {data.channels} channels and {space.name} takes "
+            f"{space.in_channels}; take images of {space.in_channels}, or another space"
+        )
 
 
 def get_data(name: str) -> ImageData:

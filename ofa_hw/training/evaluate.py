@@ -3,15 +3,72 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
-from ofa_hw.spaces import SubnetSpec
+from ofa_hw.errors import SpecError
+from ofa_hw.spaces import SearchSpace, SubnetSpec
 from ofa_hw.supernet import Supernet, calibrate_batch_norm
 from ofa_hw.training.data import ImageData, Split
 
 _BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A sub-network of a trained supernet.
+
+    Attributes:
+        name: What it is.
+        spec: The sub-network.
+        macs: Of one image.
+        top1: Fraction of the validation images that it classifies rightly.
+    """
+
+    name: str
+    spec: SubnetSpec
+    macs: int
+    top1: float
+
+
+def evaluate_supernet(
+    net: Supernet, data: ImageData, specs: Sequence[tuple[str, SubnetSpec]], *, images: int = 500
+) -> tuple[Evaluated, ...]:
+    """The validation accuracy of named sub-networks, each calibrated on training images."""
+    found = []
+    for name, spec in specs:
+        accuracy = top1(
+            calibrated(net, spec, data, images=images), data, "validation", spec.resolution
+        )
+        found.append(Evaluated(name, spec, net.space.macs(spec), accuracy))
+    return tuple(found)
+
+
+def extremes(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:
+    """The smallest and the largest sub-network, at the lowest and the highest resolution."""
+    return [
+        (f"{name} at {resolution} px", spec)
+        for resolution in dict.fromkeys((space.resolutions[0], space.resolutions[-1]))
+        for name, spec in (
+            ("smallest", space.smallest(resolution)),
+            ("largest", space.largest(resolution)),
+        )
+    ]
+
+
+def watched(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:
+    """What a run evaluates as it goes: the smallest, the largest and two random sub-networks."""
+    rng = np.random.default_rng(0)
+    return [
+        ("smallest", space.smallest(space.resolutions[0])),
+        ("largest", space.largest(space.resolutions[-1])),
+        ("random 1", space.sample(rng=rng)),
+        ("random 2", space.sample(rng=rng)),
+    ]
 
 
 def calibrated(net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int = 500) -> nn.Module:
@@ -27,7 +84,9 @@ def calibrated(net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int 
         images: How many to use at most.
     """
     module = net.extract(spec)
-    calibrate_batch_norm(module, calibration_batches(data, spec.resolution, images=images))
+    device = _device(module)
+    batches = calibration_batches(data, spec.resolution, images=images)
+    calibrate_batch_norm(module, (batch.to(device) for batch in batches))
     return module.eval()
 
 
@@ -40,9 +99,21 @@ def calibration_batches(
 
 
 def top1(module: nn.Module, data: ImageData, split: Split, resolution: int) -> float:
-    """Fraction of a part's images that a module classifies rightly."""
-    right = 0
+    """Fraction of a part's images that a module classifies rightly.
+
+    Raises:
+        SpecError: If the part has no images.
+    """
+    device = _device(module)
+    right = seen = 0
     with torch.inference_mode():
         for images, labels in data.batches(split, resolution, _BATCH):
-            right += int((module(images).argmax(1) == labels).sum())
-    return right / data.size(split)
+            right += int((module(images.to(device)).argmax(1).cpu() == labels).sum())
+            seen += len(labels)
+    if not seen:
+        raise SpecError(f"there are no {split} images to measure an accuracy on")
+    return right / seen
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

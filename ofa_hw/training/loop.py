@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from ofa_hw.errors import CheckpointError, SpecError
-from ofa_hw.spaces import Allowed, SubnetSpec
+from ofa_hw.errors import CheckpointError
 from ofa_hw.supernet import Supernet
-from ofa_hw.training.data import ImageData
-from ofa_hw.training.recipe import Recipe, ShrinkingPhase
+from ofa_hw.training.data import Batch, ImageData
+from ofa_hw.training.execution import Execution, Workers
+from ofa_hw.training.recipe import Recipe
+from ofa_hw.training.schedule import epoch_steps, learning_rate, phase_steps
+from ofa_hw.training.step import make_optimizer, sample_specs, train_step
 
 logger = logging.getLogger(__name__)
 _EPOCH_STREAM, _STEP_STREAM = 0, 1
@@ -47,13 +46,34 @@ class TrainingStep:
     learning_rate: float
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """Where a run stands between two steps; all that it takes to go on from there.
+
+    Attributes:
+        phase: Index of the phase whose steps come next.
+        step: Steps done in it.
+        optimizer: Of this phase; None before its first step.
+        teacher: The full network at the end of the first phase; None before that.
+    """
+
+    phase: int = 0
+    step: int = 0
+    optimizer: torch.optim.Optimizer | None = None
+    teacher: Supernet | None = None
+
+
 def train(
     net: Supernet,
     data: ImageData,
     recipe: Recipe,
     *,
     seed: int = 0,
+    start: TrainingState | None = None,
+    execution: Execution | None = None,
+    workers: Workers | None = None,
     progress: Callable[[TrainingStep], None] | None = None,
+    keep: Callable[[TrainingState], None] | None = None,
 ) -> None:
     """Trains a supernet in place by progressive shrinking.
 
@@ -62,180 +82,92 @@ def train(
         data: Images to train on.
         recipe: Phases and hyper-parameters.
         seed: Of every random choice.
+        start: Where to go on, if `net` has taken steps already.
+        execution: How steps are computed.
+        workers: The processes that take the steps together.
         progress: Called after each step.
+        keep: Called after that, and at the end of each phase, with what a checkpoint must hold
+            besides `net`.
 
     Raises:
         CheckpointError: If the loss becomes infinite or not a number; it names the step and the
             sub-network that gave it.
     """
+    execution, workers = execution or Execution(), workers or Workers()
+    state = start or TrainingState()
     per_epoch = epoch_steps(recipe, data)
     counts = [phase_steps(phase, per_epoch) for phase in recipe.phases]
-    done = 0
-    teacher: Supernet | None = None
+    teacher = state.teacher
     net.train()
-    for index, phase in enumerate(recipe.phases):
-        if phase.sort_phase is not None:
-            net.sort_channels(phase=phase.sort_phase)
-        optimizer = make_optimizer(net, recipe)
+    for index in range(state.phase, len(recipe.phases)):
+        phase = recipe.phases[index]
+        first = state.step if index == state.phase else 0
+        if first and state.optimizer is not None:
+            optimizer = state.optimizer
+        else:
+            if phase.sort_phase is not None:
+                net.sort_channels(phase=phase.sort_phase)
+            optimizer = make_optimizer(net, recipe)
         allowed = phase.allowed(net.space)
-        batches = _phase_batches(net, data, recipe, phase, seed=(seed, index), steps=counts[index])
-        for step, (images, labels) in enumerate(batches):
+        batches = _phase_batches(
+            net, data, recipe, seed=(seed, index), steps=range(first, counts[index]), shard=workers
+        )
+        for step, (images, labels) in enumerate(batches, first):
             rate = learning_rate(phase, step, per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             specs = sample_specs(
                 net, allowed, phase, images.shape[-1], seed=(seed, index, _STEP_STREAM, step)
             )
-            loss = train_step(net, teacher, optimizer, recipe, specs, images, labels)
-            done += 1
+            done = sum(counts[:index]) + step + 1
+            try:
+                loss = train_step(
+                    *(net, teacher, optimizer, recipe, specs, images, labels),
+                    execution=execution,
+                    workers=workers,
+                )
+            except CheckpointError as error:
+                raise CheckpointError(f"step {done}, phase {phase.name}: {error}") from error
             if progress:
                 progress(TrainingStep(phase.name, done, sum(counts), loss, rate))
+            if keep:
+                keep(TrainingState(index, step + 1, optimizer, teacher))
         if teacher is None:
-            teacher = copy.deepcopy(net).eval().requires_grad_(False)
+            teacher = frozen_copy(net)
+        if keep:
+            keep(TrainingState(index + 1, 0, None, teacher))
         logger.info("phase %s done", phase.name)
     net.eval()
 
 
-def train_step(
-    net: Supernet,
-    teacher: Supernet | None,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    specs: list[SubnetSpec],
-    images: torch.Tensor,
-    labels: torch.Tensor,
-) -> float:
-    """One optimiser step: gradients averaged over `specs`.
-
-    Args:
-        net: In training mode.
-        teacher: The full network whose soft labels are learnt from; None to learn from labels.
-        optimizer: Of `net`.
-        recipe: Gives label smoothing and the weight of distillation.
-        specs: The sub-networks of this step.
-        images: (B, C, H, W).
-        labels: (B,).
-
-    Returns:
-        The mean loss.
-    """
-    soft = _soft_labels(teacher, images)
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for spec in specs:
-        logits = net(images, spec)  # (B, classes)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        if soft is not None:
-            loss = loss + recipe.distillation * F.cross_entropy(logits, soft)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise CheckpointError(
-                f"the loss became {value} in the sub-network {spec.to_json()}; "
-                "try a lower learning rate"
-            )
-        (loss / len(specs)).backward()  # type: ignore[no-untyped-call]
-        total += value
-    optimizer.step()
-    return total / len(specs)
-
-
-def total_steps(recipe: Recipe, data: ImageData) -> int:
-    """Optimiser steps of a whole run.
-
-    Raises:
-        SpecError: If there are fewer training images than one batch takes.
-    """
-    return sum(phase_steps(phase, epoch_steps(recipe, data)) for phase in recipe.phases)
-
-
-def epoch_steps(recipe: Recipe, data: ImageData) -> int:
-    """Optimiser steps of one pass over the training images.
-
-    Raises:
-        SpecError: If there are fewer training images than one batch takes.
-    """
-    steps = data.size("train") // recipe.batch_size
-    if not steps:
-        raise SpecError(
-            f"{data.size('train')} training images are fewer than a batch of the recipe "
-            f"{recipe.name} takes, {recipe.batch_size}; lower its batch_size"
-        )
-    return steps
-
-
-def phase_steps(phase: ShrinkingPhase, per_epoch: int) -> int:
-    """Optimiser steps of a phase, warm-up included."""
-    return round((phase.warmup_epochs + phase.epochs) * per_epoch)
-
-
-def learning_rate(phase: ShrinkingPhase, step: int, per_epoch: int) -> float:
-    """Linear warm-up, then half a cosine to zero (https://arxiv.org/abs/1608.03983)."""
-    warmup = round(phase.warmup_epochs * per_epoch)
-    if step < warmup:
-        return phase.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, phase_steps(phase, per_epoch) - warmup)
-    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay only where a tensor is no bias and no norm's.
-
-    Appendix B of https://arxiv.org/abs/1908.09791; biases and norms are vectors.
-    """
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
-
-
-def sample_specs(
-    net: Supernet,
-    allowed: Allowed,
-    phase: ShrinkingPhase,
-    resolution: int,
-    *,
-    seed: tuple[int, ...],
-) -> list[SubnetSpec]:
-    """The sub-networks of one step, all at the resolution of its images."""
-    space = net.space
-    rows = space.sample_rows(
-        phase.subnets_per_step, rng=np.random.default_rng(seed), allowed=allowed
-    )
-    rows[:, 0] = space.resolutions.index(resolution)
-    return space.decode(rows)
-
-
-def _soft_labels(teacher: Supernet | None, images: torch.Tensor) -> torch.Tensor | None:
-    if teacher is None:
-        return None
-    with torch.no_grad():
-        logits: torch.Tensor = teacher(images, teacher.space.largest(images.shape[-1]))
-        return logits.softmax(1)  # (B, classes)
+def frozen_copy(net: Supernet) -> Supernet:
+    """A copy that only answers."""
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 
 def _phase_batches(
     net: Supernet,
     data: ImageData,
     recipe: Recipe,
-    phase: ShrinkingPhase,
     *,
     seed: tuple[int, int],
-    steps: int,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields `steps` batches, each at a random resolution of the space."""
-    left = steps
-    epoch = 0
-    while left > 0:
+    steps: range,
+    shard: Workers,
+) -> Iterator[Batch]:
+    """Yields the batches of `steps` of a phase, each at a random resolution of the space."""
+    per_epoch = epoch_steps(recipe, data)
+    step = steps.start
+    while step < steps.stop:
+        epoch, skip = divmod(step, per_epoch)
         rng = np.random.default_rng((*seed, _EPOCH_STREAM, epoch))
         resolutions = _random_resolutions(net.space.resolutions, rng)
-        for batch in data.epoch(resolutions, recipe.batch_size, rng=rng):
+        for batch in data.epoch(
+            resolutions, recipe.batch_size, rng=rng, skip=skip, shard=(shard.rank, shard.size)
+        ):
             yield batch
-            left -= 1
-            if left == 0:
+            step += 1
+            if step == steps.stop:
                 return
-        epoch += 1
 
 
 def _random_resolutions(choices: tuple[int, ...], rng: np.random.Generator) -> Iterator[int]:

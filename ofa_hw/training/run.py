@@ -1,40 +1,33 @@
-"""A whole training run into one folder: supernet, its evaluation, its accuracy predictor."""
+"""A whole training run in one folder, which goes on where it was stopped."""
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
-import torch
-
-from ofa_hw.errors import OutputExistsError
+from ofa_hw.errors import CheckpointError, OutputExistsError
+from ofa_hw.export import write_text
 from ofa_hw.predictor import FitReport, fit_predictor
-from ofa_hw.spaces import SearchSpace, SubnetSpec
+from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet, load_supernet, save_checkpoint
-from ofa_hw.training.data import ImageData
-from ofa_hw.training.evaluate import calibrated, top1
+from ofa_hw.training.data import ImageData, require_images
+from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, extremes
+from ofa_hw.training.execution import Execution, Workers
+from ofa_hw.training.identity import require_same, run_identity, write_identity
 from ofa_hw.training.labels import Label, collect_labels
-from ofa_hw.training.loop import TrainingStep, total_steps, train
+from ofa_hw.training.loop import TrainingStep
 from ofa_hw.training.recipe import Recipe
+from ofa_hw.training.resumable import Pace, train_resumable
+from ofa_hw.training.schedule import total_steps
 
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """A sub-network of a trained supernet.
-
-    Attributes:
-        name: What it is.
-        spec: The sub-network.
-        macs: Of one image.
-        top1: Fraction of the validation images that it classifies rightly.
-    """
-
-    name: str
-    spec: SubnetSpec
-    macs: int
-    top1: float
+_logger = logging.getLogger(__name__)
+_IDENTITY, _RESULT, _WEIGHTS = "run.json", "result.json", "supernet.pth"
+_PREDICTOR, _BEST, _LOG = "predictor.npz", "best.pth", "log.jsonl"
+FILES: Final = (_IDENTITY, _RESULT, _WEIGHTS, _PREDICTOR, _BEST, _LOG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +39,16 @@ class TrainedSupernet:
         predictor: The accuracy predictor's file; None if no labels were asked for.
         evaluated: The smallest and the largest sub-network at the lowest and highest resolution.
         report: How well the predictor does on sub-networks that it has not seen.
+        labels: Sub-networks that were labelled for it.
+        fresh: Whether anything had to be done, and not all was there already.
     """
 
     weights: Path
     predictor: Path | None
     evaluated: tuple[Evaluated, ...]
     report: FitReport | None
+    labels: int = 0
+    fresh: bool = True
 
     def summary(self) -> dict[str, Any]:
         """The same, for JSON."""
@@ -60,7 +57,36 @@ class TrainedSupernet:
             "predictor": None if self.predictor is None else str(self.predictor),
             "evaluated": [asdict(network) for network in self.evaluated],
             "report": None if self.report is None else asdict(self.report),
+            "labels": self.labels,
         }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """What a finished run wrote; None if it is not finished.
+
+        Raises:
+            CheckpointError: If the file is damaged.
+        """
+        path = folder / _RESULT
+        if not path.exists():
+            return None
+        try:
+            data = json.loads(path.read_text())
+            return cls(
+                folder / _WEIGHTS,
+                folder / _PREDICTOR if data["predictor"] else None,
+                tuple(
+                    Evaluated(**{**n, "spec": SubnetSpec.from_json(json.dumps(n["spec"]))})
+                    for n in data["evaluated"]
+                ),
+                FitReport(**data["report"]) if data["report"] else None,
+                data["labels"],
+                fresh=False,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({error!r}); remove it and run the same command again"
+            ) from error
 
 
 def train_supernet(
@@ -72,52 +98,130 @@ def train_supernet(
     labels: int = 150,
     seed: int = 0,
     force: bool = False,
+    execution: Execution | None = None,
+    workers: Workers | None = None,
+    pace: Pace | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainedSupernet:
-    """Trains a supernet, evaluates it and fits its predictor; files appear when they are whole.
+    """Trains a supernet, evaluates it and fits its predictor.
+
+    Whatever stops the process, the same call goes on with the same numbers (on a CPU, with the same
+    number of threads). A finished run is not trained again.
 
     Args:
         space: A search space or its name.
         data: Images to train on.
         recipe: Phases and hyper-parameters.
-        folder: Where `supernet.pth` and `predictor.npz` go.
+        folder: Where everything goes: `supernet.pth`, `predictor.npz`, `log.jsonl`, the best
+            weights in between as `best.pth`, and checkpoints until the end.
         labels: Sub-networks to evaluate for the predictor; 0 for none.
         seed: Of weights, training and labels.
-        force: Whether to replace the files if they are there.
+        force: Whether to train from the beginning whatever is there.
+        execution: How steps are computed.
+        workers: The processes that train together; the first one writes and returns the results.
+        pace: When to write checkpoints and to evaluate.
         progress: Called with steps done and steps in all; a labelled sub-network is a step.
 
     Raises:
-        OutputExistsError: If a file is there and `force` is false.
-        SpecError: If the space is unknown, or the images are not of its classes and channels.
-        CheckpointError: If the loss becomes infinite or not a number, or a file cannot be written.
+        OutputExistsError: If files of something else than a run are there and `force` is false.
+        SpecError: If the space is unknown, the images are not of its classes and channels, or the
+            folder holds another run.
+        CheckpointError: If the loss becomes infinite or not a number, or a file cannot be read or
+            written.
     """
     folder = Path(folder)
-    weights, predictor = folder / "supernet.pth", folder / "predictor.npz"
-    for path in (weights, predictor):
-        if path.exists() and not force:
-            raise OutputExistsError(path)
-    net = load_supernet(space, seed=seed)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    total = total_steps(recipe, data) + labels
+    space = get_space(space) if isinstance(space, str) else space
+    require_images(space, data)
+    execution, workers = execution or Execution(), workers or Workers()
+    steps = total_steps(recipe, data)
+    identity = run_identity(space, data, recipe, seed=seed, execution=execution, workers=workers)
+    _prepare(folder, identity, force=force, workers=workers)
+    finished = TrainedSupernet.read(folder)
+    if finished is not None and finished.labels == labels:
+        _logger.info("%s holds a finished run", folder)
+        return finished
 
     def trained(step: TrainingStep) -> None:
         if progress:
-            progress(step.step, total)
+            progress(step.step, steps + labels)
 
     def labelled(done: int, _: int) -> None:
         if progress:
-            progress(total - labels + done, total)
+            progress(steps + done, steps + labels)
 
-    train(net, data, recipe, seed=seed, progress=trained)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(net, weights)
+    net = _trained(space, data, recipe, folder, seed, execution, workers, pace, trained)
+    if not workers.writes:
+        return TrainedSupernet(folder / _WEIGHTS, None, (), None)
     report = None
     if labels:
         pairs = collect_labels(net, data, labels, seed=seed, progress=labelled)
-        report = _fit(net.space, pairs, predictor, seed)
-    return TrainedSupernet(
-        weights, predictor if labels else None, tuple(_evaluate(net, data)), report
+        report = _fit(space, pairs, folder / _PREDICTOR, seed)
+    evaluated = evaluate_supernet(net, data, extremes(space))
+    predictor = folder / _PREDICTOR if labels else None
+    result = TrainedSupernet(folder / _WEIGHTS, predictor, evaluated, report, labels)
+    write_text(folder / _RESULT, json.dumps(result.summary(), indent=2) + "\n")
+    return result
+
+
+def _prepare(folder: Path, identity: dict[str, Any], *, force: bool, workers: Workers) -> None:
+    """Makes the folder that of this run, or refuses."""
+    workers.wait()  # nobody looks before everybody is here
+    if workers.writes and force:
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        for leftover in (folder / "checkpoints").glob("*.pt"):
+            leftover.unlink()
+    workers.wait()
+    path = folder / _IDENTITY
+    if path.exists():
+        require_same(path, identity)
+    else:
+        for name in FILES:
+            if (folder / name).exists():
+                raise OutputExistsError(folder / name)
+    workers.wait()
+    if workers.writes and not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write to {folder}: {error.strerror}") from error
+        write_identity(path, identity)
+    workers.wait()
+
+
+def _trained(
+    space: SearchSpace,
+    data: ImageData,
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    execution: Execution,
+    workers: Workers,
+    pace: Pace | None,
+    progress: Callable[[TrainingStep], None],
+) -> Supernet:
+    """The trained supernet: from its file, or by training."""
+    weights = folder / _WEIGHTS
+    if weights.exists():
+        net = load_supernet(space, weights).eval()
+        execution.place(net)
+        return net
+    net = load_supernet(space, seed=seed)
+    execution.place(net)
+    train_resumable(
+        net,
+        data,
+        recipe,
+        folder,
+        seed=seed,
+        execution=execution,
+        workers=workers,
+        pace=pace,
+        progress=progress,
     )
+    if workers.writes:
+        save_checkpoint(net, weights)
+    return net
 
 
 def _fit(space: SearchSpace, labels: list[Label], path: Path, seed: int) -> FitReport | None:
@@ -125,18 +229,3 @@ def _fit(space: SearchSpace, labels: list[Label], path: Path, seed: int) -> FitR
     fitted = fit_predictor(space, specs, accuracies, seed=seed)
     fitted.save(path)
     return fitted.report
-
-
-def _evaluate(net: Supernet, data: ImageData) -> list[Evaluated]:
-    space = net.space
-    networks = []
-    for resolution in dict.fromkeys((space.resolutions[0], space.resolutions[-1])):
-        for name, spec in (
-            ("smallest", space.smallest(resolution)),
-            ("largest", space.largest(resolution)),
-        ):
-            accuracy = top1(calibrated(net, spec, data), data, "validation", resolution)
-            networks.append(
-                Evaluated(f"{name} at {resolution} px", spec, space.macs(spec), accuracy)
-            )
-    return networks

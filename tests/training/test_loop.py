@@ -9,7 +9,8 @@ from ofa_hw.supernet import load_supernet
 from ofa_hw.training import DigitsData, Recipe, ShrinkingPhase, TrainingStep, train
 from ofa_hw.training.evaluate import calibrated, top1
 from ofa_hw.training.labels import collect_labels, drawn_spec
-from ofa_hw.training.loop import learning_rate, make_optimizer, phase_steps, sample_specs
+from ofa_hw.training.schedule import learning_rate, phase_steps
+from ofa_hw.training.step import make_optimizer, sample_specs
 
 SHORT = Recipe(
     "short",
@@ -43,7 +44,10 @@ def test_the_same_seed_trains_the_same_weights() -> None:
 def test_a_loss_that_is_no_number_stops_with_the_sub_network_that_gave_it() -> None:
     net = load_supernet("tiny")
     phase = ShrinkingPhase("full", 0.2, 1e30)
-    with pytest.raises(CheckpointError, match=r'sub-network \{"space": "tiny".*learning rate'):
+    with pytest.raises(
+        CheckpointError,
+        match=r'^step 2, phase full: .*sub-network \{"space": "tiny".*learning rate',
+    ):
         train(net, DigitsData(), Recipe("wild", (phase,), batch_size=50))
 
 

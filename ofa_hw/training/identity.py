@@ -1,0 +1,89 @@
+"""What makes two runs the same: a run goes on only where all of it agrees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from ofa_hw.errors import CheckpointError, SpecError
+from ofa_hw.export import write_text
+from ofa_hw.spaces import SearchSpace
+from ofa_hw.training.data import ImageData
+from ofa_hw.training.execution import Execution, Workers
+from ofa_hw.training.recipe import Recipe
+
+_FORMAT: Final = 1
+
+
+def run_identity(
+    space: SearchSpace,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    execution: Execution,
+    workers: Workers,
+) -> dict[str, Any]:
+    """Everything that the numbers of a run depend on, as plain JSON."""
+    identity = {
+        "format": _FORMAT,
+        "space": space.name,
+        "choices": {gene.name: list(gene.choices) for gene in space.genes},
+        "classes": space.num_classes,
+        "images": {"train": data.size("train"), "validation": data.size("validation")},
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "execution": asdict(execution),
+        "workers": workers.size,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def write_identity(path: Path, identity: Mapping[str, Any]) -> None:
+    """Writes the file that says which run a folder holds."""
+    write_text(path, json.dumps(identity, indent=2) + "\n")
+
+
+def require_same(path: Path, identity: Mapping[str, Any]) -> None:
+    """Compares a folder's run with the one at hand.
+
+    Raises:
+        SpecError: If they differ; each difference is named.
+        CheckpointError: If the file cannot be read.
+    """
+    try:
+        there = json.loads(path.read_text())
+        found = dict(_leaves(there))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not say which run this folder holds ({error}); pass --force to replace "
+            "it, or name another folder"
+        ) from error
+    wanted = dict(_leaves(identity))
+    differences = [
+        f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in [*wanted, *(key for key in found if key not in wanted)]
+        if found.get(key) != wanted.get(key)
+    ]
+    if differences:
+        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+        raise SpecError(
+            f"{path.parent} holds another run: {'; '.join(differences[:4])}{more}; name another "
+            "folder, or pass --force to replace it"
+        )
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in data.items():
+        match value:
+            case dict():
+                yield from _leaves(value, f"{prefix}{key}.")
+            case [dict(), *_]:
+                for index, item in enumerate(value, 1):
+                    yield from _leaves(item, f"{prefix}{key} {index}.")
+            case _:
+                yield f"{prefix}{key}", value
