@@ -65,12 +65,12 @@ class InProcessProfiler(ABC):
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[Measurement]:
         done, waiting, engine = 0, list(cells), None
-        while waiting:
+        while waiting and not (engine and engine.out_of_time):
             # The block is left at each yield, so that the caller's own work runs as usual.
             with self.measuring():
                 if engine is None:
                     engine = self._engine(plan)
-                measurements = engine.measure(self._load_group(waiting))
+                measurements = engine.measure(self._load_group(waiting, engine))
             while True:
                 with self.measuring():
                     measurement = next(measurements, None)
@@ -85,11 +85,13 @@ class InProcessProfiler(ABC):
         sentinels = [self.load(op_graph(op, batch=self.device.batch or 1)) for op in SENTINEL_OPS]
         return Engine(sentinels, plan, clock=self._clock, cpu_bound=self.cpu_bound)
 
-    def _load_group(self, waiting: list[Cell]) -> dict[str, Runnable]:
+    def _load_group(self, waiting: list[Cell], engine: Engine) -> dict[str, Runnable]:
         """Takes cells from the front of `waiting` until the group is full, and loads them."""
         group: dict[str, Runnable] = {}
         size = 0
         while waiting and len(group) < _GROUP_CELLS and size < _GROUP_BYTES:
+            if engine.out_of_time:
+                break
             cell = waiting.pop(0)
             graph = cell.make_graph()
             size += graph.weight_bytes + graph.peak_bytes

@@ -3,7 +3,8 @@
 A visit runs one cell a few times and keeps the median. Between every few visits the sentinels run;
 each visit's latency is divided by the level of the sentinels around it, relative to their level
 over the whole group. Visits that the process had to share the processor in are thrown away. A
-cell leaves the rounds when the confidence interval of its median is narrow enough.
+cell leaves the rounds when the confidence interval of its median is narrow enough, or when it
+shows that it will not be in time: an interval shrinks with the root of the samples.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _LEAST_LUMPS = 3
 _MOST_LUMPS = 100
 _LEAST_SAMPLES = 6  # fewer have no 95 % interval
 _MOST_VISITS = 1000
+_TRIAL = 0.25  # of a cell's most time, after which it is judged whether it can succeed
+_TRIAL_SAMPLES = 20  # fewer have an interval that is itself too uncertain to judge by
+_HOPE = 2.0  # how far a forecast may be off
 _SPACING = 4  # cells between two visits of the sentinels
 _LEAST_CPU_SHARE = 0.95
 _SENTINEL_TRIES = 3
@@ -79,6 +83,7 @@ class Engine:
     ) -> None:
         self._plan = plan
         self._clock = clock
+        self._end_ns = clock.perf_counter_ns() + plan.total_time_s * 1e9
         self._cpu_bound = cpu_bound
         self._rng = np.random.default_rng(plan.seed)
         self._log = SentinelLog()
@@ -86,10 +91,23 @@ class Engine:
             _Sampled("sentinel", run, self._warm_up(run), _SENTINEL_VISIT_NS) for run in sentinels
         ]
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the plan's time for all cells has passed."""
+        return self._clock.perf_counter_ns() >= self._end_ns
+
     def measure(self, runnables: Mapping[str, Runnable]) -> Iterator[Measurement]:
-        """Yields each cell's measurement after the round that made it final."""
+        """Yields each cell's measurement after the round that made it final.
+
+        When the time for all cells has passed, those with enough samples for an interval are
+        yielded as they are, and the others are not.
+        """
         since = len(self._log)
-        active = [_Sampled(key, run, self._warm_up(run)) for key, run in runnables.items()]
+        active = []
+        for key, run in runnables.items():
+            if self.out_of_time:
+                return
+            active.append(_Sampled(key, run, self._warm_up(run)))
         self._visit_sentinels()
         while active:
             order = self._rng.permutation(len(active))
@@ -97,6 +115,11 @@ class Engine:
                 self._visit_cell(active[index])
                 if place % _SPACING == 0 or place == len(order):
                     self._visit_sentinels()
+                if self.out_of_time:
+                    self._visit_sentinels()
+                    enough = [cell for cell in active if len(cell.samples_ns) >= _LEAST_SAMPLES]
+                    yield from (self._result(cell, since) for cell in enough)
+                    return
             done = [cell for cell in active if self._is_done(cell, since)]
             active = [cell for cell in active if cell not in done]
             yield from (self._result(cell, since) for cell in done)
@@ -172,18 +195,21 @@ class Engine:
         return samples * self._log.level_ns(since) / self._log.around_ns(np.array(positions))
 
     def _is_done(self, cell: _Sampled, since: int) -> bool:
-        if cell.visits >= _MOST_VISITS or cell.spent_ns >= self._plan.max_time_s * 1e9:
+        most_ns = self._plan.max_time_s * 1e9
+        if cell.visits >= _MOST_VISITS or cell.spent_ns >= most_ns:
             return True
         if len(cell.samples_ns) < _LEAST_SAMPLES or cell.spent_ns < self._plan.min_time_s * 1e9:
             return False
-        return self._is_stable(self._without_drift(cell.samples_ns, cell.positions, since))
+        excess = self._excess(self._without_drift(cell.samples_ns, cell.positions, since))
+        tried = cell.spent_ns >= _TRIAL * most_ns and len(cell.samples_ns) >= _TRIAL_SAMPLES
+        return excess <= 1 or (tried and cell.spent_ns * excess**2 > _HOPE * most_ns)
 
-    def _is_stable(self, samples: npt.NDArray[np.float64]) -> bool:
-        interval = median_interval(samples)
-        if interval is None:
-            return False
-        width, median = interval[1] - interval[0], float(np.median(samples))
-        return median > 0 and width <= self._plan.relative_ci * median
+    def _excess(self, samples: npt.NDArray[np.float64]) -> float:
+        """Width of the median's interval as a multiple of what was asked for."""
+        interval, median = median_interval(samples), float(np.median(samples))
+        if interval is None or median <= 0:
+            return math.inf
+        return (interval[1] - interval[0]) / (self._plan.relative_ci * median)
 
     def _result(self, cell: _Sampled, since: int) -> Measurement:
         notes = []
@@ -198,7 +224,7 @@ class Engine:
         return Measurement(
             cell.key,
             tuple(samples.tolist()),
-            stable=self._is_stable(samples) and len(samples_ns) == len(cell.samples_ns),
+            stable=self._excess(samples) <= 1 and len(samples_ns) == len(cell.samples_ns),
             notes=tuple(notes),
             visits=cell.visits,
             sentinel_ns=self._log.level_ns(since) if self._sentinels else None,

@@ -21,7 +21,7 @@ SENTINEL_OPS = (
     OpSpec("mbconv", 56, 16, 16, 32, kernel_size=3, activation="relu", shortcut="identity"),
 )
 THROTTLED = 1.10
-_NEIGHBOURS = 2  # on each side of a visit
+_NEIGHBOURS = 4  # on each side of a visit; fewer would add their own noise to it
 _STRETCH = 60  # visits that make a level "for long"
 
 

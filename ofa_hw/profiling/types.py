@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -77,13 +78,17 @@ class SamplingPlan:
     Attributes:
         relative_ci: Aim for the width of the median's 95 % confidence interval over the median.
         min_time_s: Least time spent in timed inferences of a cell.
-        max_time_s: Most time spent in timed inferences of a cell.
+        max_time_s: Most time spent in timed inferences of a cell. One that cannot become as good
+            as `relative_ci` by then may be given up after a quarter of it.
+        total_time_s: Most time for all cells together. What has too few samples for an interval
+            by then is not answered.
         seed: Of the order in which cells are visited.
     """
 
     relative_ci: float = 0.01
     min_time_s: float = 0.05
     max_time_s: float = 0.5
+    total_time_s: float = math.inf
     seed: int = 0
 
 
@@ -128,6 +133,8 @@ class Profiler(Protocol):
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Measurement]:
         """Yields each cell's measurement as soon as it is final, in any order.
+
+        Every cell is answered unless the plan's `total_time_s` ends before.
 
         Args:
             cells: What to measure, in one go.

@@ -141,6 +141,18 @@ def test_out_of_time_says_what_is_missing(
         table.latency_ms(TINY.ops(TINY.largest()))
 
 
+def test_out_of_time_within_a_group_keeps_what_was_measured(
+    tmp_path: Path, fake_backend: OpenFake
+) -> None:
+    """All of `tiny` at one resolution is one group, none of it final by the time."""
+    profiler = fake_backend(noise=0.05)
+    patient = SamplingPlan(relative_ci=1e-6, max_time_s=1.0, total_time_s=3.0)
+    table = fill_table(TINY, profiler, tmp_path / "t.jsonl", plan=patient, resolutions=[LARGE])
+    assert profiler.machine.clock.now_ns < 3.1e9
+    assert len(table) > 10
+    assert not any(row.stable for row in table.rows.values())
+
+
 def test_most_useful_operators_complete_one_resolution_after_another() -> None:
     space = get_space("ofa_mbv3_d234_e346_k357_w1.0")
     ops = most_useful_first(space, [128, 160, 224])

@@ -62,7 +62,7 @@ def test_without_sentinels_a_slow_phase_spoils_the_ratios() -> None:
 
 
 def test_quiet_cells_leave_early_and_noisy_ones_stay_until_the_interval_is_narrow() -> None:
-    plan = SamplingPlan(relative_ci=0.01, min_time_s=0.02, max_time_s=5)
+    plan = SamplingPlan(relative_ci=0.01, min_time_s=0.02, max_time_s=20)
     quiet, noisy = (measure(FakeMachine(seed=0, noise=n), plan) for n in (0.0, 0.03))
     for key in COSTS_NS:
         assert noisy[key].stable
@@ -75,6 +75,32 @@ def test_a_cell_that_never_settles_is_given_up_and_called_unstable() -> None:
     measured = measure(machine, plan)
     assert not any(m.stable for m in measured.values())
     assert machine.clock.perf_counter_ns() < 20e9
+
+
+def test_a_cell_that_will_not_be_in_time_is_given_up_early() -> None:
+    plan = SamplingPlan(relative_ci=1e-4, min_time_s=0.01, max_time_s=8)
+    machine = FakeMachine(seed=0, noise=0.05)
+    (measurement,) = Engine([], plan, clock=machine.clock).measure({"a": machine.runnable(1e6)})
+    assert not measurement.stable
+    assert 2 <= machine.clock.perf_counter_ns() * 1e-9 < 4
+
+
+def test_out_of_time_answers_what_has_an_interval_and_leaves_out_the_rest() -> None:
+    machine = FakeMachine(seed=0, noise=0.02)
+    cells = {f"cell {i}": machine.runnable(1e6) for i in range(40)}
+
+    def measured_in(total_time_s: float) -> list[Measurement]:
+        plan = SamplingPlan(relative_ci=1e-6, max_time_s=10, total_time_s=total_time_s)
+        start_ns = machine.clock.now_ns
+        engine = Engine([machine.runnable(1e5)], plan, clock=machine.clock)
+        measured = list(engine.measure(cells))
+        assert machine.clock.now_ns - start_ns < total_time_s * 1e9 + 20e6
+        return measured
+
+    assert measured_in(0.4) == []
+    in_time = measured_in(2.0)
+    assert len(in_time) == len(cells)
+    assert all(len(m.samples_ns) >= 6 and not m.stable for m in in_time)
 
 
 def test_visits_without_the_processor_are_repeated() -> None:
@@ -103,7 +129,7 @@ def test_a_clock_that_stands_still_does_not_hang() -> None:
 
 def test_throttling_is_noted() -> None:
     machine = FakeMachine(seed=0, slowdown=lambda now_ns: 1.0 if now_ns < 6e9 else 1.3)
-    plan = SamplingPlan(relative_ci=1e-9, min_time_s=0.3, max_time_s=1.0)
+    plan = SamplingPlan(relative_ci=1e-9, min_time_s=0.3, max_time_s=4.0)
     machine.noise = 0.01
     measured = measure(machine, plan)
     assert any("throttled" in note for m in measured.values() for note in m.notes)
