@@ -38,12 +38,12 @@ def quickstart(
         return
     columns = (
         "backend",
-        "budget ms",
-        "predicted ms",
-        "measured ms",
+        "budget\nms",
+        "predicted\nms",
+        "measured\nms",
         "off by",
-        "predicted top-1",
-        "measured top-1",
+        "predicted\ntop-1",
+        "measured\ntop-1",
         "file",
     )
     rows = [
