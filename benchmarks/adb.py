@@ -90,8 +90,7 @@ class Stopwatch:
         def timed(requests):  # noqa: ANN001, ANN202
             sentinels = {network.number for network in profiler._sentinels}
             for request, result in zip(requests, visit(requests), strict=True):
-                # The untimed inferences of a visit are inferences as well.
-                spent_s = (result.spent_ns + request.warm * result.latency_ns) * 1e-9
+                spent_s = result.all_ns * 1e-9
                 if request.network in sentinels:
                     self.sentinels_s += spent_s
                 else:

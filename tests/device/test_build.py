@@ -57,7 +57,7 @@ def test_it_computes_what_the_network_computes(
         ofa_runner,
         local_library,
         delegate,
-        f"load 7 {tmp_path}/m.tflite",
+        f"load 7 0 {len(model)} {tmp_path}/m.tflite",
         f"feed 7 0 {tmp_path}/x",
         "visit 7 1 5",
         f"dump 7 0 {tmp_path}/y",
@@ -80,14 +80,16 @@ def test_bad_commands_are_answered_and_do_not_end_it(
     ofa_runner: Path, local_library: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.tflite").write_bytes(b"no network")
-    (tmp_path / "m.tflite").write_bytes(to_tflite(op_graph(OP)))
+    model = to_tflite(op_graph(OP))
+    (tmp_path / "m.tflite").write_bytes(b"x" * 5120 + model)
     bad = [
         "what",
         "visit 0 1 1",
-        "load 0 /nothing",
-        f"load 0 {tmp_path}/broken.tflite",
-        "load 99999 x",
-        f"load 0 {tmp_path}/m.tflite",
+        "load 0 0 100 /nothing",
+        f"load 0 0 10 {tmp_path}/broken.tflite",
+        f"load 0 0 11 {tmp_path}/broken.tflite",
+        "load 99999 0 1 x",
+        f"load 0 5120 {len(model)} {tmp_path}/m.tflite",
         "visit 0 1 0",
         "visit 0 -1 5",
         f"feed 0 0 {tmp_path}/broken.tflite",
@@ -95,7 +97,7 @@ def test_bad_commands_are_answered_and_do_not_end_it(
         "visit 0 0 1",
     ]
     replies = answers(ofa_runner, local_library, "xnnpack", *bad)[1:]
-    assert ["error" in reply for reply in replies] == [True] * 5 + [False] + [True] * 4 + [False]
+    assert ["error" in reply for reply in replies] == [True] * 6 + [False] + [True] * 4 + [False]
 
 
 def test_a_library_that_is_none_is_named(ofa_runner: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from loopback.tflite import VERSION
 
 from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, ProfilerError
 from ofa_hw.graph import op_graph
+from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling.types import Cell, Measurement, Profiler, ProfilerOptions, SamplingPlan
 from ofa_hw_profilers.adb.opening import open_adb_profiler
@@ -68,6 +69,22 @@ def test_a_larger_block_takes_longer_and_every_row_comes_once(
     assert seen == [(1, 2), (2, 2)]
     assert median_ns(by_key["large"]) > 3 * median_ns(by_key["small"])
     assert all(row.visits >= 6 and len(row.samples_ns) >= 6 for row in rows)
+
+
+def test_a_file_is_measured_as_it_is(device: Device, open_profiler: OpenProfiler) -> None:
+    model = to_tflite(op_graph(LARGE))
+    (row,) = open_profiler(device).measure_files({"exported": model}, QUICK)
+    assert row.key == "exported"
+    assert median_ns(row) > 0
+
+
+def test_a_file_that_is_no_network_is_refused_with_the_devices_words(
+    device: Device, open_profiler: OpenProfiler
+) -> None:
+    profiler = open_profiler(device)
+    with pytest.raises(ProfilerError, match="is no network"):
+        list(profiler.measure_files({"broken": b"x" * 4096}, QUICK))
+    assert len(list(profiler.measure(two_cells(), QUICK))) == 2
 
 
 def test_the_server_serves_as_well(
@@ -282,3 +299,27 @@ def test_two_devices_are_profiled_side_by_side(
         "ofa_hw Loopback 1": 2,
         "ofa_hw Loopback 2": 2,
     }
+
+
+@pytest.mark.slow
+def test_five_disconnects_lose_none_of_200_rows(
+    device: Device, open_profiler: OpenProfiler
+) -> None:
+    profiler = open_profiler(device)
+    due = [30, 60, 90, 120, 150]
+
+    def pull(done: int, _: int) -> None:
+        if due and done >= due[0]:
+            due.pop(0)
+            device.cut()
+            threading.Timer(0.4, device.plug).start()
+
+    plan = SamplingPlan(relative_ci=0.2, min_time_s=0.002, max_time_s=0.02)
+    rows = list(profiler.measure(cells(200), plan, progress=pull))
+    assert sorted(row.key for row in rows) == sorted(f"cell{i}" for i in range(200))
+    assert profiler._session.breaks == 5
+    by_channels = [median_ns(next(row for row in rows if row.key == f"cell{i}")) for i in (0, 199)]
+    assert by_channels[1] > 2 * by_channels[0]
+    profiler.close()
+    assert device.listing() == []
+    assert device.pids("ofa-runner") == []

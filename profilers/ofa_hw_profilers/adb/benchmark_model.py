@@ -14,6 +14,7 @@ from ofa_hw_profilers.adb.benchmark_output import BenchmarkOutput, parse_benchma
 from ofa_hw_profilers.adb.runner import (
     RunnerDiedError,
     RunSettings,
+    StoredNetwork,
     Visit,
     VisitRequest,
     delegation_remark,
@@ -87,9 +88,9 @@ class BenchmarkModel:
             )
         self._shell = transport.start(f"cd {workspace.folder} && exec sh -s 2>&1")
 
-    def load(self, networks: Mapping[int, str]) -> dict[int, str]:
+    def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
         """Runs each network once, to see that a delegate takes it over (see `Runner`)."""
-        self._files.update(networks)
+        self._files.update({number: stored.path for number, stored in networks.items()})
         remarks = {}
         for number in networks:
             output = self._call(VisitRequest(number, 1, 1, _LOAD_TIMEOUT_S))
@@ -105,9 +106,18 @@ class BenchmarkModel:
     def visit(self, requests: Sequence[VisitRequest]) -> Iterator[Visit]:
         """Makes visits in order (see `Runner`)."""
         for request in requests:
-            stats = self._call(request).inference
+            output = self._call(request)
+            stats, warm_up = output.inference, output.warm_up
             latency_us = stats.average_us if stats.median_us is None else stats.median_us
-            yield Visit(latency_us * 1e3, (), stats.average_us * 1e3 * stats.count, None)
+            spent_us = stats.average_us * stats.count
+            warm_us = warm_up.average_us * warm_up.count if warm_up else 0.0
+            yield Visit(
+                latency_ns=latency_us * 1e3,
+                runs_ns=(),
+                spent_ns=spent_us * 1e3,
+                all_ns=(spent_us + warm_us) * 1e3,
+                cpu_ns=None,
+            )
 
     def flags(self, request: VisitRequest) -> list[str]:
         """The flags of a call."""

@@ -74,14 +74,31 @@ class AdbTfliteProfiler:
         engine = self._engine(plan)
         done = 0
         for group in self._groups(cells):
-            for part, remarks in self._loaded(group):
-                for measurement in engine.measure(part):
-                    done += 1
-                    notes = (*measurement.notes, *remarks.get(measurement.key, ()))
-                    yield replace(measurement, notes=notes)
-                    if progress:
-                        progress(done, len(cells))
-                self._session.drop([network.number for network in part.values()])
+            for measurement in self._measure_group(engine, group):
+                done += 1
+                yield measurement
+                if progress:
+                    progress(done, len(cells))
+
+    def _measure_group(
+        self, engine: DeviceEngine, group: Mapping[str, bytes]
+    ) -> Iterator[Measurement]:
+        for part, remarks in self._loaded(group):
+            for measurement in engine.measure(part):
+                notes = (*measurement.notes, *remarks.get(measurement.key, ()))
+                yield replace(measurement, notes=notes)
+            self._session.drop([network.number for network in part.values()])
+
+    def measure_files(
+        self, models: Mapping[str, bytes], plan: SamplingPlan
+    ) -> Iterator[Measurement]:
+        """Yields the measurements of .tflite files as they are.
+
+        Args:
+            models: Bytes of the files, by key.
+            plan: How well to measure.
+        """
+        return self._measure_group(self._engine(plan), models)
 
     def _groups(self, cells: Sequence[Cell]) -> Iterator[dict[str, bytes]]:
         """Cells as written networks, by groups; the next is written while one is measured."""

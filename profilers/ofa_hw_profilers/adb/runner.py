@@ -6,12 +6,14 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ofa_hw.errors import DeviceOutputError
 from ofa_hw_profilers.adb.facts import cpu_mask
 from ofa_hw_profilers.adb.transport import Process, Transport
-from ofa_hw_profilers.adb.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ofa_hw_profilers.adb.workspace import Workspace
 
 _START_TIMEOUT_S = 60.0
 _LOAD_TIMEOUT_S = 120.0
@@ -24,6 +26,21 @@ class RunnerDiedError(DeviceOutputError):
 
 class NetworkRefusedError(DeviceOutputError):
     """The program on the device cannot run a network as asked; trying again does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNetwork:
+    """A network that lies on the device.
+
+    Attributes:
+        path: File with it.
+        start: Where in the file its bytes start.
+        size: How many there are.
+    """
+
+    path: str
+    start: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +68,14 @@ class Visit:
         latency_ns: Median of its inferences.
         runs_ns: Nanoseconds of each; empty where the program tells only of all together.
         spent_ns: Of all timed inferences.
+        all_ns: Of all inferences, the untimed ones too.
         cpu_ns: Processor time of the timed inferences; None if unknown.
     """
 
     latency_ns: float
     runs_ns: tuple[int, ...]
     spent_ns: float
+    all_ns: float
     cpu_ns: float | None
 
 
@@ -89,7 +108,7 @@ class Runner(Protocol):
         name: Of the program.
         version: Of the runtime in it; known once it has been started.
         visit_ns: Timed inference that a visit should hold.
-        reads_files: Whether it reads a network's file again at each visit.
+        reads_files: Whether it needs a file for each network, as long as it is loaded.
     """
 
     name: str
@@ -101,8 +120,8 @@ class Runner(Protocol):
         """Puts it on the device and starts it, whatever was before."""
         ...
 
-    def load(self, networks: Mapping[int, str]) -> dict[int, str]:
-        """Loads networks from files on the device, by number; returns remarks, by number."""
+    def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
+        """Loads networks that lie on the device, by number; returns remarks, by number."""
         ...
 
     def drop(self, networks: Sequence[int]) -> None:
@@ -176,9 +195,11 @@ class OfaRunner:
                 f"{wanted} were asked for; another setting of cores may be allowed"
             )
 
-    def load(self, networks: Mapping[int, str]) -> dict[int, str]:
-        """Loads networks from files on the device (see `Runner`)."""
-        self._send("".join(f"load {number} {path}\n" for number, path in networks.items()))
+    def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
+        """Loads networks that lie on the device (see `Runner`)."""
+        self._send(
+            "".join(f"load {n} {at.start} {at.size} {at.path}\n" for n, at in networks.items())
+        )
         remarks = {}
         for number in networks:
             answer = self._answer("loaded", _LOAD_TIMEOUT_S)
@@ -219,7 +240,13 @@ class OfaRunner:
         ordered = sorted(runs_ns)
         middle = len(ordered) // 2
         median = ordered[middle] if len(ordered) % 2 else sum(ordered[middle - 1 : middle + 1]) / 2
-        return Visit(float(median), tuple(runs_ns), float(sum(runs_ns)), float(answer["cpu_ns"]))
+        return Visit(
+            latency_ns=float(median),
+            runs_ns=tuple(runs_ns),
+            spent_ns=float(sum(runs_ns)),
+            all_ns=float(answer["all_ns"]),
+            cpu_ns=float(answer["cpu_ns"]),
+        )
 
     def _send(self, commands: str) -> None:
         if self._process is None:

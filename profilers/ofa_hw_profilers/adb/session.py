@@ -172,16 +172,16 @@ class DeviceSession:
         workspace = Workspace(self._transport)
         self._batches += 1
         name = f"batch{self._batches}"
-        files = {f"{number}.tflite": data for number, data in networks.items()}
+        separately = self._runner.reads_files
         try:
-            folder = workspace.put_batch(name, files)
+            stored = workspace.put_batch(name, networks, separately=separately)
         except DeviceFullError:
             workspace.discard(name)
             workspace.discard(f"{name}.tar")
             raise
-        remarks = self._runner.load({n: f"{folder}/{n}.tflite" for n in networks})
-        if not self._runner.reads_files:
-            workspace.discard(name)
+        remarks = self._runner.load(stored)
+        if not separately:
+            workspace.discard(f"{name}.tar")
         return remarks
 
     def _forget(self, networks: Sequence[int] | Mapping[int, bytes]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import tarfile
 from collections.abc import Mapping
 
 from ofa_hw.errors import DeviceOutputError
 from ofa_hw_profilers.adb.failures import DeviceFullError
+from ofa_hw_profilers.adb.runner import StoredNetwork
 from ofa_hw_profilers.adb.transport import Transport
 
 FOLDER = "/data/local/tmp/ofa-hw"
@@ -54,19 +54,26 @@ class Workspace:
             self._transport.push(data, path, mode=mode)
         return path
 
-    def put_batch(self, name: str, files: Mapping[str, bytes]) -> str:
-        """Writes files as one archive into a folder of their own; returns its path."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, data in files.items():
-                entry = tarfile.TarInfo(key)
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-        path = f"{FOLDER}/{name}"
-        self._transport.push(archive.getvalue(), f"{path}.tar")
-        self._run(f"rm -rf {path} && mkdir {path} && tar xf {path}.tar -C {path}")
-        self._run(f"rm {path}.tar")
-        return path
+    def put_batch(
+        self, name: str, networks: Mapping[int, bytes], *, separately: bool
+    ) -> dict[int, StoredNetwork]:
+        """Puts networks on the device by one push; returns where each lies.
+
+        Args:
+            name: Of the batch.
+            networks: By number.
+            separately: Whether each shall be a file of its own.
+        """
+        path, archive = f"{FOLDER}/{name}", _Archive()
+        starts = {number: archive.add(f"{number}.tflite", networks[number]) for number in networks}
+        self._transport.push(archive.close(), f"{path}.tar")
+        if separately:
+            self._run(f"mkdir {path} && tar xf {path}.tar -C {path}")
+            self._run(f"rm {path}.tar")
+            files = {number: (f"{path}/{number}.tflite", 0) for number in networks}
+        else:
+            files = {number: (f"{path}.tar", starts[number]) for number in networks}
+        return {number: StoredNetwork(*files[number], len(networks[number])) for number in networks}
 
     def discard(self, name: str) -> None:
         """Removes one file or folder."""
@@ -78,3 +85,25 @@ class Workspace:
             words = result.stderr.strip()
             kind = DeviceFullError if "No space left" in words else DeviceOutputError
             raise kind(f"device {self._transport.serial!r}: {words or command}")
+
+
+class _Archive:
+    """A tar archive; put together here because `tarfile` copies in small pieces."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, name: str, data: bytes) -> int:
+        """Adds a file; returns where in the archive its bytes start, a multiple of 512."""
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        header = entry.tobuf(tarfile.USTAR_FORMAT)
+        self._parts += [header, data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+        start = self._size + len(header)
+        self._size += sum(map(len, self._parts[-3:]))
+        return start
+
+    def close(self) -> bytes:
+        """The archive's bytes."""
+        return b"".join([*self._parts, bytes(2 * tarfile.BLOCKSIZE)])

@@ -5,13 +5,17 @@
  * One process serves a whole batch. Commands come in on stdin, one a line; each is answered by
  * one line of JSON on stdout, in order, so a host may send many at once and read as they finish:
  *
- *   load ID FILE          {"loaded":ID,"init_ns":..,"nodes":..,"delegated":..,"log":".."}
- *   visit ID WARM RUNS    {"visit":ID,"cpu_ns":..,"ns":[..]}   one number a run
+ *   load ID START SIZE FILE   {"loaded":ID,"init_ns":..,"nodes":..,"delegated":..,"log":".."}
+ *                         a network's bytes lie from START on in a file that may hold many
+ *   visit ID WARM RUNS    {"visit":ID,"all_ns":..,"cpu_ns":..,"ns":[..]}
+ *                         ns: of each timed run; cpu_ns: of them all; all_ns: untimed ones too
  *   feed ID INDEX FILE    {"fed":ID}         an input's bytes from a file
  *   dump ID INDEX FILE    {"dumped":ID}      an output's bytes to a file
  *   drop ID               {"dropped":ID}
  *
- * What fails is answered {"error":"..","id":ID} and the process goes on. It ends with its stdin,
+ * Answers are written when there is no further command to obey, and at least every 50 ms: a
+ * reader that wakes up for each would take the processor from what is measured. What fails is
+ * answered {"error":"..","id":ID} and the process goes on. It ends with its stdin,
  * so that nothing stays behind when the connection breaks. The TFLite library is opened at run
  * time: any build of its C interface will do, an Android AAR's libtensorflowlite_jni.so included.
  */
@@ -26,20 +30,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MODELS 4096
 #define FLOAT32 1
+#define FLUSH_NS 50000000
 
 typedef struct {
   void *model, *options, *interpreter, *delegate;
+  void *mapped; /* the file, from the page on in which the network's bytes start */
+  size_t mapped_size;
 } Network;
 
 /* The part of TFLite's C interface that is used; its types are opaque there as well. */
 static struct {
   const char *(*Version)(void);
-  void *(*ModelCreateFromFile)(const char *);
+  void *(*ModelCreate)(const void *, size_t);
   void (*ModelDelete)(void *);
   void *(*InterpreterOptionsCreate)(void);
   void (*InterpreterOptionsDelete)(void *);
@@ -150,7 +159,7 @@ static int bind_library(const char *path) {
   if (!(*(void **)&tfl.name = symbol(library, "TfLite", #name)))                      \
     return failed(-1, "%s has no function TfLite" #name "; it is no TFLite C library", path);
   BIND(Version)
-  BIND(ModelCreateFromFile)
+  BIND(ModelCreate)
   BIND(ModelDelete)
   BIND(InterpreterOptionsCreate)
   BIND(InterpreterOptionsDelete)
@@ -230,6 +239,7 @@ static void drop(Network *network) {
   if (network->delegate) delegate_of.destroy(network->delegate);
   if (network->options) tfl.InterpreterOptionsDelete(network->options);
   if (network->model) tfl.ModelDelete(network->model);
+  if (network->mapped) munmap(network->mapped, network->mapped_size);
   memset(network, 0, sizeof *network);
 }
 
@@ -265,14 +275,36 @@ static const char *logged(void) {
   return text;
 }
 
-static int load(int id, const char *path) {
+/* A network's bytes, mapped from a file; NULL with errno set. */
+static const char *map_network(Network *network, const char *path, size_t start, size_t size) {
+  struct stat file;
+  size_t skipped = start % (size_t)sysconf(_SC_PAGESIZE);
+  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return NULL;
+  void *mapped = MAP_FAILED;
+  errno = EINVAL; /* of a range outside the file, whose bytes could not be read */
+  if (!fstat(descriptor, &file) && size && start + size <= (size_t)file.st_size)
+    mapped = mmap(NULL, skipped + size, PROT_READ, MAP_PRIVATE, descriptor, (off_t)(start - skipped));
+  close(descriptor);
+  if (mapped == MAP_FAILED) return NULL;
+  network->mapped = mapped;
+  network->mapped_size = skipped + size;
+  return (const char *)mapped + skipped;
+}
+
+static int load(int id, size_t start, size_t size, const char *path) {
   Network *network = &networks[id];
   drop(network);
   logged();
   nodes = delegated = -1;
   int64_t started_ns = now_ns(CLOCK_MONOTONIC);
-  network->model = tfl.ModelCreateFromFile(path);
-  if (!network->model) return failed(id, "cannot read the network %s: %s", path, logged());
+  const char *bytes = map_network(network, path, start, size);
+  if (!bytes) return failed(id, "cannot read the network in %s: %s", path, strerror(errno));
+  network->model = tfl.ModelCreate(bytes, size);
+  if (!network->model) {
+    drop(network);
+    return failed(id, "what lies in %s is no network: %s", path, logged());
+  }
   network->options = tfl.InterpreterOptionsCreate();
   tfl.InterpreterOptionsSetNumThreads(network->options, threads);
   if (delegate_of.create) {
@@ -301,6 +333,7 @@ static int visit(int id, long warm, long runs) {
   void *interpreter = networks[id].interpreter;
   int64_t *ns = malloc((size_t)runs * sizeof *ns);
   int bad = !ns;
+  int64_t all_ns = now_ns(CLOCK_MONOTONIC);
   for (long i = 0; i < warm && !bad; i++) bad = tfl.InterpreterInvoke(interpreter);
   int64_t cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID);
   for (long i = 0; i < runs && !bad; i++) {
@@ -309,11 +342,12 @@ static int visit(int id, long warm, long runs) {
     ns[i] = now_ns(CLOCK_MONOTONIC) - started_ns;
   }
   cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns;
+  all_ns = now_ns(CLOCK_MONOTONIC) - all_ns;
   if (bad) {
     free(ns);
     return failed(id, "an inference failed: %s", logged());
   }
-  printf("{\"visit\":%d,\"cpu_ns\":%" PRId64 ",\"ns\":[", id, cpu_ns);
+  printf("{\"visit\":%d,\"all_ns\":%" PRId64 ",\"cpu_ns\":%" PRId64 ",\"ns\":[", id, all_ns, cpu_ns);
   for (long i = 0; i < runs; i++) printf(i ? ",%" PRId64 : "%" PRId64, ns[i]);
   printf("]}\n");
   free(ns);
@@ -353,12 +387,13 @@ static int dump(int id, int index, const char *path) {
 static int obey(char *line) {
   int id = -1, index = -1, at = 0;
   long warm = -1, runs = -1;
-  line[strcspn(line, "\n")] = 0;
+  size_t start = 0, size = 0;
   char command[16] = "";
   if (sscanf(line, "%15s %d", command, &id) < 2 || id < 0 || id >= MODELS)
     return failed(id, "what is '%s'?", line);
-  if (!strcmp(command, "load") && sscanf(line, "%*s %*d %n", &at) == 0 && line[at])
-    return load(id, line + at);
+  if (!strcmp(command, "load") && sscanf(line, "%*s %*d %zu %zu %n", &start, &size, &at) == 2 &&
+      line[at])
+    return load(id, start, size, line + at);
   if (!networks[id].interpreter) return failed(id, "no network %d is loaded", id);
   if (!strcmp(command, "visit") && sscanf(line, "%*s %*d %ld %ld", &warm, &runs) == 2 &&
       warm >= 0 && runs > 0 && runs <= 10000000)
@@ -390,8 +425,36 @@ static void print_ready(void) {
   printf("]}\n");
 }
 
+/* The next command; NULL at the end of stdin, or of a command longer than any. */
+static char *next_command(void) {
+  static char text[1 << 16];
+  static size_t taken, filled;
+  static int64_t flushed_ns;
+  for (;;) {
+    char *end = memchr(text + taken, '\n', filled - taken);
+    if (end) {
+      char *line = text + taken;
+      *end = 0;
+      taken = (size_t)(end + 1 - text);
+      if (now_ns(CLOCK_MONOTONIC) - flushed_ns > FLUSH_NS) {
+        fflush(stdout);
+        flushed_ns = now_ns(CLOCK_MONOTONIC);
+      }
+      return line;
+    }
+    memmove(text, text + taken, filled - taken);
+    filled -= taken;
+    taken = 0;
+    fflush(stdout);
+    flushed_ns = now_ns(CLOCK_MONOTONIC);
+    ssize_t n = read(STDIN_FILENO, text + filled, sizeof text - filled);
+    if (n <= 0) return NULL;
+    filled += (size_t)n;
+  }
+}
+
 int main(int count, char **arguments) {
-  static char line[8192], out[1 << 16];
+  static char out[1 << 16];
   setvbuf(stdout, out, _IOFBF, sizeof out);
   if (count != 4 || (threads = atoi(arguments[3])) < 1) {
     fprintf(stderr, "usage: ofa-runner LIBRARY DELEGATE THREADS\n");
@@ -409,10 +472,6 @@ int main(int count, char **arguments) {
     return 1;
   }
   print_ready();
-  fflush(stdout);
-  while (fgets(line, sizeof line, stdin)) {
-    obey(line);
-    fflush(stdout);
-  }
+  for (char *line; (line = next_command());) obey(line);
   return 0;
 }
