@@ -1,4 +1,4 @@
-"""`ofa-hw lut`: shows, validates and calibrates latency tables."""
+"""`ofa-hw lut`: imports, shows, validates, calibrates and draws latency tables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_hw.cli.app import app
-from ofa_hw.cli.options import JsonOption, ResolutionsOption, SeedOption, parse_resolutions
+from ofa_hw.cli.options import (
+    ForceOption,
+    JsonOption,
+    ResolutionsOption,
+    SeedOption,
+    parse_resolutions,
+)
 from ofa_hw.cli.output import print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ofa_hw.latency import ValidationReport
+    from ofa_hw.latency import LatencyTable, ValidationReport
 
 lut = typer.Typer(
-    help="Show, validate and calibrate latency tables.", no_args_is_help=True, rich_markup_mode=None
+    help="Import, show, validate, calibrate and draw latency tables.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(lut, name="lut")
 
@@ -44,31 +52,71 @@ def show(
                 "name": loaded.name,
                 "header": asdict(loaded.header),
                 "rows": [{"op": str(op), "latency_ms": ms} for op, ms in slowest],
+                "network_resolutions": sorted(loaded.variants),
                 "overhead_ms": loaded.overhead_ms,
                 "calibrated": loaded.calibration is not None,
                 "validated_networks": len(loaded.validation),
             }
         )
         return
-    device = loaded.device
-    unstable = sum(not row.stable for row in loaded.rows.values())
-    facts = [
-        ("table", loaded.name),
-        ("space", loaded.header.space or "operators of one's own"),
-        ("device", device.name),
-        ("backend", f"{device.backend}: {device.runtime} {device.runtime_version}"),
-        ("settings", ", ".join(f"{k}={v}" for k, v in device.settings.items()) or "none"),
-        ("dtype, threads, batch", f"{device.dtype}, {device.threads}, {device.batch}"),
-        ("created", loaded.header.created),
-        ("rows", f"{len(loaded)}, {unstable} of them not stable"),
-        ("overhead", f"{loaded.overhead_ms:.4f} ms a network"),
-        ("validated", f"{len(loaded.validation)} networks"),
-    ]
-    for name, value in facts:
+    for name, value in _facts(loaded):
         print(f"{name + ':':<22} {value}")
     if rows:
         print()
         print_table(("operator", "latency ms"), [(op, f"{ms:.4f}") for op, ms in slowest[:rows]])
+
+
+def _facts(table: LatencyTable) -> list[tuple[str, str]]:
+    device = table.device
+    source = device.details.get("source")
+    count = f"{len(table)}"
+    if table.variants:
+        resolutions = ", ".join(map(str, sorted(table.variants)))
+        count += f"; measured for networks of {resolutions} pixels, each its own"
+    if any(row.rounds for row in table.rows.values()):
+        unstable = sum(not row.stable for row in table.rows.values())
+        count += f"; {unstable} did not settle as closely as was asked for"
+    unknown = [str(v or "unknown") for v in (device.dtype, device.threads, device.batch)]
+    facts = [
+        ("table", table.name),
+        ("space", table.header.space or ("unknown" if source else "operators of one's own")),
+        ("device", device.name),
+        ("backend", f"{device.backend}: {device.runtime} {device.runtime_version}"),
+        ("settings", ", ".join(f"{k}={v}" for k, v in device.settings.items()) or "none"),
+        ("dtype, threads, batch", ", ".join(unknown)),
+        *device.details.items(),
+        ("created", table.header.created),
+        ("rows", count),
+        ("overhead", f"{table.overhead_ms:.4f} ms a network" if table.overhead else "unknown"),
+        ("validated", f"{len(table.validation)} networks"),
+        ("calibrated", "yes" if table.calibration else "no"),
+    ]
+    return [(name.replace("_", " "), value) for name, value in facts]
+
+
+@lut.command("import", epilog="Example: ofa-hw lut import note10/ --output note10.jsonl")
+def import_table(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A published YAML table, or a folder of them, one a resolution.", metavar="SOURCE"
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")],
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write published YAML tables as one table of this project's format."""
+    from ofa_hw.latency import import_published, save_table
+
+    table = import_published(source)
+    save_table(table, output, force=force)
+    rows = {resolution: len(rows) for resolution, rows in sorted(table.variants.items())}
+    if as_json:
+        print_json({"table": str(output), "rows": rows})
+    else:
+        listed = ", ".join(f"{count} at {resolution}" for resolution, count in rows.items())
+        print(f"{output}: rows for networks by input pixels: {listed}")
 
 
 @lut.command("list", epilog="Example: ofa-hw lut list --json")
@@ -120,6 +168,10 @@ def validate(
     table: Annotated[Path, typer.Argument(help="A table's file.", metavar="TABLE")],
     networks: Annotated[int, typer.Option(help="Sub-networks to measure.", min=1)] = 30,
     resolutions: ResolutionsOption = None,
+    interpolate: Annotated[
+        bool,
+        typer.Option("--interpolate", help="Draw from resolutions that are only interpolated."),
+    ] = False,
     serial: Annotated[
         str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
     ] = None,
@@ -135,7 +187,10 @@ def validate(
     loaded = load_table(table)
     device = loaded.device
     if loaded.header.space is None or device.threads is None or device.batch is None:
-        raise TableError(f"{table} does not say how it was measured; fill one with ofa-hw profile")
+        raise TableError(
+            f"{table} does not say how it was measured; fill one: "
+            "ofa-hw profile --space SPACE --backend BACKEND --output FILE"
+        )
     options = ProfilerOptions(serial, device.threads, device.dtype, device.batch, device.settings)
     profiler = open_profiler(device.backend, options)
     try:
@@ -147,6 +202,7 @@ def validate(
                 networks=networks,
                 seed=seed,
                 resolutions=parse_resolutions(resolutions),
+                interpolate=interpolate,
                 progress=progress,
             )
     finally:
@@ -174,6 +230,8 @@ def _print_report(report: ValidationReport, as_json: bool) -> None:
     rows = [("sum of rows", report.raw), ("measured twice", report.noise_floor)]
     if report.calibrated:
         rows.insert(1, ("calibrated, unseen", report.calibrated))
+    if report.interpolated:
+        rows.insert(-1, ("interpolated", report.interpolated))
     columns = (
         *("", "networks", "MAPE", "RMSPE", "bias", "within 5 %", "within 10 %"),
         *("Spearman", "Kendall"),

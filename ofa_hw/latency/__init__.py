@@ -7,6 +7,7 @@ from ofa_hw.latency.fill import FillPlan, fill_table, plan_fill
 from ofa_hw.latency.load import bundled_tables, load_table
 from ofa_hw.latency.published import import_published
 from ofa_hw.latency.rows import Statistics
+from ofa_hw.latency.save import save_table
 from ofa_hw.latency.table import Header, LatencyTable
 from ofa_hw.latency.validate import ValidationReport, validate_table, validation_report
 from ofa_hw.latency.validation import ErrorFigures, ValidatedNetwork
@@ -28,6 +29,7 @@ __all__ = [
     "import_published",
     "load_table",
     "plan_fill",
+    "save_table",
     "validate_table",
     "validation_report",
 ]

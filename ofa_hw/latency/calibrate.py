@@ -52,7 +52,7 @@ def fit_calibration(table: LatencyTable) -> Calibration:
     Raises:
         TableError: If there are too few networks.
     """
-    networks = table.validation
+    networks = table.validated()
     if len(networks) < _LEAST_NETWORKS:
         raise TableError(
             f"table {table.name!r} has {len(networks)} validated networks and calibration takes "

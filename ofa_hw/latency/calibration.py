@@ -70,6 +70,6 @@ def relative_half_width(residuals: Sequence[float], confidence: float) -> float:
         least = math.ceil(confidence / (1 - confidence) - 1e-9)
         raise TableError(
             f"no {confidence:.0%} interval from {n} validated networks; it takes {least}: "
-            "run ofa-hw lut validate with more"
+            f"measure more: ofa-hw lut validate FILE --networks {least - n}"
         )
     return sorted(map(abs, residuals))[rank - 1]

@@ -24,9 +24,16 @@ def header_line(header: Header) -> str:
     return _line("header", {"format": FORMAT, **asdict(header)})
 
 
-def row_line(op: OpSpec, measured: Statistics) -> str:
-    """The line of one operator."""
-    return _line("row", {"op": op.to_dict(), **measured.to_dict()})
+def row_line(op: OpSpec, measured: Statistics, network_resolution: int | None = None) -> str:
+    """The line of one operator.
+
+    Args:
+        op: The operator.
+        measured: Its latency.
+        network_resolution: Of the networks that it was measured for, where that matters.
+    """
+    within = {} if network_resolution is None else {"network_resolution": network_resolution}
+    return _line("row", {"op": op.to_dict(), **within, **measured.to_dict()})
 
 
 def overhead_line(measured: Statistics) -> str:
@@ -66,6 +73,7 @@ class TableReader:
     overhead: Statistics | None = None
     calibration: Calibration | None = None
     networks: list[ValidatedNetwork] = field(default_factory=list)
+    variants: dict[int, dict[OpSpec, Statistics]] = field(default_factory=dict)
 
     def read(self, number: int, text: str) -> None:
         """Reads line `number`; raises `TableFormatError` saying what is wrong with it."""
@@ -86,7 +94,13 @@ class TableReader:
         if self.header is None:
             raise TableFormatError(f"{self.source} is empty; a latency table begins with a header")
         return LatencyTable(
-            name, self.header, self.rows, self.overhead, self.calibration, tuple(self.networks)
+            name,
+            self.header,
+            self.rows,
+            self.overhead,
+            self.calibration,
+            tuple(self.networks),
+            self.variants,
         )
 
     def _take(self, kind: object, data: dict[str, Any]) -> None:
@@ -96,10 +110,7 @@ class TableReader:
             case "header":
                 self.header = _header(data)
             case "row":
-                op = OpSpec.from_dict(data.pop("op"))
-                if op in self.rows:
-                    raise SpecError(f"a second row of {op}")
-                self.rows[op] = Statistics.from_dict(data)
+                self._take_row(OpSpec.from_dict(data.pop("op")), data)
             case "overhead":
                 self.overhead = Statistics.from_dict(data)
             case "network":
@@ -110,6 +121,20 @@ class TableReader:
                 self.calibration = _calibration(data)
             case _:
                 raise ValueError(f"unknown kind of line {kind!r}")
+
+    def _take_row(self, op: OpSpec, data: dict[str, Any]) -> None:
+        resolution = data.pop("network_resolution", None)
+        if resolution is None:
+            known: Mapping[OpSpec, object] = self.rows
+        elif type(resolution) is int and resolution > 0:
+            known = self.variants.get(resolution, {})
+        else:
+            raise ValueError(f"network_resolution must be a number of pixels, got {resolution!r}")
+        if op in known:
+            raise SpecError(f"a second row of {op}")
+        self.rows[op] = Statistics.from_dict(data)
+        if resolution is not None:
+            self.variants.setdefault(resolution, {})[op] = self.rows[op]
 
 
 def _header(data: dict[str, Any]) -> Header:

@@ -50,22 +50,22 @@ class Statistics:
     @classmethod
     def of(cls, measurement: Measurement) -> Self:
         """The statistics of a measurement."""
-        samples_ms = np.array(measurement.samples_ns) / _NS_PER_MS
+        samples_ms = np.array([_rounded(ns / _NS_PER_MS) for ns in measurement.samples_ns])
         low, p25, median, p75, p90 = np.quantile(samples_ms, (0, 0.25, 0.5, 0.75, 0.9)).tolist()
         interval = median_interval(samples_ms)
         sentinel_ns = measurement.sentinel_ns
         return cls(
-            median_ms=median,
+            median_ms=_rounded(median),
             n=len(samples_ms),
             min_ms=low,
-            p25_ms=p25,
-            p75_ms=p75,
-            p90_ms=p90,
+            p25_ms=_rounded(p25),
+            p75_ms=_rounded(p75),
+            p90_ms=_rounded(p90),
             ci_low_ms=interval[0] if interval else None,
             ci_high_ms=interval[1] if interval else None,
             rounds=measurement.visits,
             stable=measurement.stable,
-            sentinel_ms=None if sentinel_ns is None else sentinel_ns / _NS_PER_MS,
+            sentinel_ms=None if sentinel_ns is None else _rounded(sentinel_ns / _NS_PER_MS),
             notes=measurement.notes,
         )
 
@@ -74,9 +74,8 @@ class Statistics:
         return self.median_ms * (sentinel_ms / self.sentinel_ms if self.sentinel_ms else 1.0)
 
     def to_dict(self) -> dict[str, object]:
-        """What is known, for JSON; seven digits are more than any clock gives."""
-        known = {k: v for k, v in asdict(self).items() if v is not None and v != ()}
-        return {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in known.items()}
+        """What is known, for JSON."""
+        return {k: v for k, v in asdict(self).items() if v is not None and v != ()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Self:
@@ -97,3 +96,8 @@ class Statistics:
             return cls(**values)  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError("a row needs median_ms and n") from error
+
+
+def _rounded(latency_ms: float) -> float:
+    """To seven digits, which are more than any clock gives."""
+    return float(f"{latency_ms:.7g}")

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
 from ofa_hw.errors import MissingOpError, TableError
-from ofa_hw.latency.calibration import Calibration
+from ofa_hw.latency.calibration import Calibration, relative_half_width
+from ofa_hw.latency.interpolate import interpolate
 from ofa_hw.latency.rows import Statistics
-from ofa_hw.latency.validation import ValidatedNetwork
+from ofa_hw.latency.validation import ValidatedNetwork, measured_ms
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling import DeviceInfo
+from ofa_hw.spaces import get_space
 
 FORMAT: Final = 1
 
@@ -68,6 +70,8 @@ class LatencyTable:
         validation: Whole networks measured on the same device.
         variants: Where an operator was measured for networks of several input resolutions, as
             published tables were: the rows of each resolution.
+        interpolated_ms: Of operators without a row, the latency that the rows of the same block at
+            smaller and larger inputs suggest; empty unless asked for (`interpolated`).
     """
 
     name: str
@@ -77,9 +81,10 @@ class LatencyTable:
     calibration: Calibration | None = None
     validation: tuple[ValidatedNetwork, ...] = field(default=(), repr=False)
     variants: Mapping[int, Mapping[OpSpec, Statistics]] = field(default_factory=dict, repr=False)
+    interpolated_ms: Mapping[OpSpec, float] = field(default_factory=dict, repr=False)
 
     def __contains__(self, op: OpSpec) -> bool:
-        return op in self.rows
+        return op in self.rows or op in self.interpolated_ms
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -123,11 +128,12 @@ class LatencyTable:
             resolution: Of the network's input; it matters for tables with `variants` only.
 
         Raises:
-            MissingOpError: If the table has no row for it.
+            MissingOpError: If the table has no row for it, and no interpolated latency.
         """
         self.require([op])
         row = self.variants.get(resolution or 0, {}).get(op)
-        own = (self.at_level(row) if row else self.rows_ms[op]) - self.call_ms
+        alone = self.at_level(row) if row else self.rows_ms.get(op)
+        own = (self.interpolated_ms[op] if alone is None else alone) - self.call_ms
         return self.calibration.op_ms(op, own) if self.calibration else own
 
     def latency_ms(self, ops: Iterable[OpSpec]) -> float:
@@ -161,18 +167,75 @@ class LatencyTable:
                 f"table {self.name!r} is not calibrated, so it cannot say how far off it is; "
                 f"run: ofa-hw lut validate {self.name} and ofa-hw lut calibrate {self.name}"
             )
+        ops = tuple(ops)
         estimate = self.latency_ms(ops)
-        low, high = self.calibration.relative_interval(confidence)
+        if all(op in self.rows for op in ops):
+            low, high = self.calibration.relative_interval(confidence)
+        else:
+            half = relative_half_width(self._interpolation_residuals, confidence)
+            low, high = 1 - half, 1 + half
         return estimate * low, estimate * high
+
+    def interpolated(self, ops: Iterable[OpSpec] | None = None) -> LatencyTable:
+        """This table with `interpolated_ms` for operators that it has no row for.
+
+        Args:
+            ops: Those wanted; by default all of the table's space. Those outside of what was
+                measured stay missing: nothing is extrapolated.
+
+        Raises:
+            TableError: If `ops` is not given and the table is not one of a space.
+        """
+        if ops is None:
+            if self.header.space is None:
+                raise TableError(
+                    f"table {self.name!r} does not say which space it is of; "
+                    "say which operators to interpolate: table.interpolated(space.table_ops())"
+                )
+            ops = get_space(self.header.space).table_ops()
+        wanted = [op for op in ops if op not in self.rows]
+        return replace(self, interpolated_ms=interpolate(self.rows_ms, wanted))
+
+    def validated(self, *, interpolated: bool = False) -> tuple[ValidatedNetwork, ...]:
+        """The validated networks all of whose operators have rows, or the others that it covers.
+
+        Args:
+            interpolated: Whether to give those that need interpolated operators instead.
+        """
+
+        def belongs(network: ValidatedNetwork) -> bool:
+            ops = get_space(network.spec.space).ops(network.spec)
+            if all(op in self.rows for op in ops):
+                return not interpolated
+            return interpolated and all(op in self for op in ops)
+
+        return tuple(network for network in self.validation if belongs(network))
+
+    @cached_property
+    def _interpolation_residuals(self) -> tuple[float, ...]:
+        """Measured over estimated latency, less 1, of validated networks with interpolated parts.
+
+        No calibration was fitted to them.
+        """
+        networks = self.validated(interpolated=True)
+        first, _ = measured_ms(networks, self.sentinel_ms)
+        estimates = [self.latency_ms(get_space(n.spec.space).ops(n.spec)) for n in networks]
+        return tuple((first / estimates - 1).tolist())
 
     def require(self, ops: Iterable[OpSpec]) -> None:
         """Raises `MissingOpError` naming all of `ops` that the table lacks."""
-        if missing := {op for op in ops if op not in self.rows}:
+        if missing := {op for op in ops if op not in self}:
             raise MissingOpError(self.name, missing, remedy=self._remedy())
 
     def _remedy(self) -> str:
         device = self.device
         if device.backend == "unknown":
-            return "the table was imported; fill one of your own with ofa-hw profile"
+            return (
+                "the table was imported; fill one of your own: "
+                "ofa-hw profile --space SPACE --backend BACKEND --output FILE"
+            )
         space = self.header.space or "SPACE"
-        return f"measure them: ofa-hw profile {space} --backend {device.backend} -o {self.name}"
+        return (
+            f"measure them: ofa-hw profile --space {space} --backend {device.backend} "
+            f"--output {self.name}"
+        )

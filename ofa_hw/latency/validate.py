@@ -29,6 +29,7 @@ from ofa_hw.spaces import SearchSpace, SubnetSpec
 
 _ANCHORS = 12
 _DRAWS_PER_NETWORK = 100
+_MAX_TIME_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,15 @@ class ValidationReport:
             that is not calibrated.
         noise_floor: Errors of a second measurement of the same networks as an estimate of the
             first.
+        interpolated: Errors on networks at resolutions that were interpolated, which the
+            calibration was not fitted to; None where none was validated.
     """
 
     table: str
     raw: ErrorFigures
     calibrated: ErrorFigures | None
     noise_floor: ErrorFigures
+    interpolated: ErrorFigures | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -62,6 +66,7 @@ def validate_table(
     networks: int = 30,
     seed: int = 0,
     resolutions: Iterable[int] | None = None,
+    interpolate: bool = False,
     plan: SamplingPlan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ValidationReport:
@@ -77,18 +82,21 @@ def validate_table(
         networks: How many to draw.
         seed: Of the draw.
         resolutions: Those to draw from; by default all that the table is complete for.
-        plan: How well to measure.
+        interpolate: Whether to draw from the resolutions that the table can only interpolate, by
+            default from all of these.
+        plan: How well to measure; by default longer for each than operators are, as there are few.
         progress: Called with measurements made and measurements in all.
 
     Raises:
         TableError: If the profiler measures otherwise than the table was measured, the table lacks
             operators, or the file cannot be written.
     """
-    path, plan = Path(path), plan or SamplingPlan()
+    path, plan = Path(path), plan or SamplingPlan(max_time_s=_MAX_TIME_S)
     table = read_table(path)
     if differences := table.header.differences(Header(profiler.device, table.header.space)):
         raise TableError(f"{path} was measured otherwise: {'; '.join(differences)}")
-    specs = _draw(space, table, networks, seed, resolutions)
+    drawn_from = table.interpolated(space.table_ops()) if interpolate else table
+    specs = _draw(space, drawn_from, networks, seed, resolutions)
     ops = {f"network {i}": space.ops(spec) for i, spec in enumerate(specs)}
     anchors = _anchors(table, ops.values())
     journal, table = Journal.open(path, table.header)
@@ -120,21 +128,32 @@ def validation_report(table: LatencyTable, space: SearchSpace) -> ValidationRepo
     Raises:
         TableError: If it holds none.
     """
-    networks = table.validation
+    networks = table.validated()
     if not networks:
         raise TableError(
             f"table {table.name!r} has no validated networks; run: ofa-hw lut validate {table.name}"
         )
-    first, _ = measured_ms(networks, table.sentinel_ms)
-    plain = replace(table, calibration=None)
-    raw = error_figures([plain.latency_ms(space.ops(n.spec)) for n in networks], first)
-    calibrated = None
+
+    def estimates_ms(by: LatencyTable, networks: Sequence[ValidatedNetwork]) -> list[float]:
+        return [by.latency_ms(space.ops(network.spec)) for network in networks]
+
+    level_ms = table.sentinel_ms
+    first, _ = measured_ms(networks, level_ms)
+    raw = error_figures(estimates_ms(replace(table, calibration=None), networks), first)
+    calibrated = interpolated = None
     if table.calibration and len(table.calibration.residuals) <= len(networks):
         count = len(table.calibration.residuals)
         unseen = first[:count] / (1 + np.array(table.calibration.residuals))
-        fresh = [table.latency_ms(space.ops(n.spec)) for n in networks[count:]]
+        fresh = estimates_ms(table, networks[count:])
         calibrated = error_figures(np.concatenate([unseen, fresh]), first)
-    return ValidationReport(table.name, raw, calibrated, noise_floor(networks, table.sentinel_ms))
+    between = table.interpolated(space.table_ops())
+    if others := between.validated(interpolated=True):
+        interpolated = error_figures(
+            estimates_ms(between, others), measured_ms(others, level_ms)[0]
+        )
+    return ValidationReport(
+        table.name, raw, calibrated, noise_floor(networks, level_ms), interpolated
+    )
 
 
 def _draw(
@@ -148,7 +167,7 @@ def _draw(
     wanted = (
         tuple(resolutions)
         if resolutions is not None
-        else tuple(r for r in space.resolutions if all(op in table for op in space.table_ops([r])))
+        else tuple(r for r in space.resolutions if _to_draw_from(table, space.table_ops([r])))
     )
     if not wanted:
         table.require(space.table_ops(space.resolutions[-1:]))
@@ -165,9 +184,16 @@ def _draw(
     return list(specs)
 
 
+def _to_draw_from(table: LatencyTable, ops: Iterable[OpSpec]) -> bool:
+    """Whether a resolution of these operators is covered; if interpolated, only thanks to that."""
+    measured = all(op in table.rows for op in ops)
+    return not measured and all(op in table for op in ops) if table.interpolated_ms else measured
+
+
 def _anchors(table: LatencyTable, networks: Iterable[Sequence[OpSpec]]) -> list[OpSpec]:
     """Operators of the networks from the quickest to the slowest, evenly."""
-    ops = sorted({op for ops in networks for op in ops}, key=lambda op: (table.rows_ms[op], op))
+    candidates = {op for ops in networks for op in ops if op in table.rows}
+    ops = sorted(candidates, key=lambda op: (table.rows_ms[op], op))
     places = np.linspace(0, len(ops) - 1, min(_ANCHORS, len(ops))).round().astype(int)
     return [ops[place] for place in places]
 

@@ -42,6 +42,6 @@ class FakeBackend:
         return FakeProfiler(FakeMachine(seed=seed, noise=noise), self.device)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_backend() -> Callable[..., FakeProfiler]:
     return FakeBackend().open

@@ -137,7 +137,7 @@ def test_out_of_time_says_what_is_missing(
     table = fill_table(TINY, fake_backend(), tmp_path / "t.jsonl", plan=PLAN, max_minutes=0)
     assert 0 <= len(table) < len(TINY.table_ops())
     assert "lacks" in caplog.text
-    with pytest.raises(MissingOpError, match="ofa-hw profile tiny --backend fake"):
+    with pytest.raises(MissingOpError, match="ofa-hw profile --space tiny --backend fake --output"):
         table.latency_ms(TINY.ops(TINY.largest()))
 
 

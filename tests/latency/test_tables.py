@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_hw.errors import MissingOpError, TableError, TableFormatError
-from ofa_hw.latency import import_published, load_table
+from ofa_hw.errors import MissingOpError, OutputExistsError, TableError, TableFormatError
+from ofa_hw.latency import (
+    Header,
+    LatencyTable,
+    Statistics,
+    import_published,
+    load_table,
+    save_table,
+)
 from ofa_hw.ops import OpSpec
+from ofa_hw.profiling import DeviceInfo
 from ofa_hw.profiling.statistics import median_interval, median_rank
 from ofa_hw.spaces import get_space, proxylessnas
+
+OP = OpSpec("linear", 1, 3, 3)
+HEADER = Header(DeviceInfo("cpu", "fake", "none", "1.0"), "tiny")
 
 
 def test_published_sums_agree_with_the_reference(shared_data: Path) -> None:
@@ -112,4 +124,38 @@ def test_the_interval_holds_the_median(samples: list[float]) -> None:
 
 def test_an_operator_without_a_row_is_not_estimated(shared_data: Path) -> None:
     with pytest.raises(MissingOpError):
-        load_table(shared_data / "note10").op_latency_ms(OpSpec("linear", 1, 3, 3))
+        load_table(shared_data / "note10").op_latency_ms(OP)
+
+
+def test_an_imported_table_saved_as_jsonl_loads_back_equal(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Rows of one block at several network resolutions among them."""
+    table = load_table(shared_data / "note10")
+    assert sum(map(len, table.variants.values())) > len(table.rows)
+    save_table(table, tmp_path / "note10.jsonl")
+    assert replace(load_table(tmp_path / "note10.jsonl"), name=table.name) == table
+
+
+def test_saving_replaces_a_file_only_when_told_to(shared_data: Path, tmp_path: Path) -> None:
+    table = load_table(shared_data / "mobile_trim.yaml")
+    (tmp_path / "t.jsonl").write_text("precious")
+    with pytest.raises(OutputExistsError, match="--force"):
+        save_table(table, tmp_path / "t.jsonl")
+    assert (tmp_path / "t.jsonl").read_text() == "precious"
+    save_table(table, tmp_path / "t.jsonl", force=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl"]
+    with pytest.raises(TableError, match="cannot write"):
+        save_table(table, tmp_path / "nowhere" / "t.jsonl")
+
+
+@pytest.mark.parametrize("resolution", ["160", -1, 1.5, True])
+def test_a_network_resolution_that_is_none_is_named(tmp_path: Path, resolution: object) -> None:
+    path = tmp_path / "t.jsonl"
+    save_table(LatencyTable("t", HEADER, {OP: Statistics(1.0, 3)}), path)
+    line = json.loads(path.read_text().splitlines()[-1])
+    path.write_text(
+        path.read_text() + json.dumps({**line, "network_resolution": resolution}) + "\n"
+    )
+    with pytest.raises(TableFormatError, match="line 3: network_resolution must be"):
+        load_table(path)
