@@ -11,13 +11,20 @@ import typer
 from ofa_hw.cli.app import app
 from ofa_hw.cli.options import ForceOption, JsonOption, SeedOption, SpaceOption
 from ofa_hw.cli.output import print_json, print_table, progress_bar
+from ofa_hw.cli.training import (
+    DataOption,
+    DeviceOption,
+    ValidationOption,
+    open_images,
+    say_broken,
+)
 
 
 @app.command(epilog="Example: ofa-hw train --space tiny --data digits --output runs/tiny")
 def train(
     space: SpaceOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", metavar="DIR")],
-    data: Annotated[str, typer.Option(help="Images to train on.", metavar="NAME")] = "digits",
+    data: DataOption = "digits",
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a .toml file.", metavar="RECIPE")
     ] = "digits",
@@ -27,6 +34,19 @@ def train(
             help="Sub-networks to evaluate for the accuracy predictor; 0 for none.", min=0
         ),
     ] = 150,
+    validation: ValidationOption = 0.1,
+    device: DeviceOption = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    accumulate: Annotated[
+        int, typer.Option(help="Parts of a batch, run one after another.", min=1)
+    ] = 1,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Seconds between checkpoints.", min=0)
+    ] = 60.0,
+    evaluate_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs between evaluations; without, at the end of a phase.", min=1),
+    ] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -34,22 +54,34 @@ def train(
     """Train a supernet by progressive shrinking, and fit its accuracy predictor.
 
     Writes supernet.pth, predictor.npz and log.jsonl. The same command goes on with a run that was
-    stopped, whatever stopped it, with the same numbers.
+    stopped, whatever stopped it, with the same numbers. Under torchrun the workers share each
+    batch.
     """
-    from ofa_hw.training import get_data, get_recipe, train_supernet
+    from ofa_hw.spaces import get_space, with_classes
+    from ofa_hw.training import Execution, Pace, get_recipe, join_workers, train_supernet
 
-    images, chosen = get_data(data), get_recipe(recipe)
+    family, chosen = get_space(space), get_recipe(recipe)
+    images = open_images(family, data, validation=validation)
+    family = with_classes(family, images.num_classes)
+    execution = Execution(device=device, precision=precision, accumulate=accumulate)
+    workers = join_workers(device)
     with progress_bar("training") as progress:
         trained = train_supernet(
-            space,
+            family,
             images,
             chosen,
             output,
             labels=labels,
             seed=seed,
             force=force,
+            execution=execution,
+            workers=workers,
+            pace=Pace(checkpoint_seconds, evaluate_epochs),
             progress=progress,
         )
+    if not workers.writes:
+        return
+    say_broken(images)
     if not trained.fresh:
         print(f"{output} holds this run, finished; --force trains it anew", file=sys.stderr)
     if as_json:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +37,10 @@ class ImageData(Protocol):
 
     def size(self, split: Split) -> int:
         """Number of images of a part."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What the numbers of a run depend on, for JSON: a run goes on only where it agrees."""
         ...
 
     def epoch(
@@ -101,6 +106,10 @@ class DigitsData:
         """Number of images of a part."""
         return len(self._labels[split])
 
+    def describe(self) -> dict[str, Any]:
+        """What the numbers of a run depend on."""
+        return {"name": "digits"}
+
     def epoch(
         self,
         resolutions: Iterator[int],
@@ -165,12 +174,29 @@ def require_images(space: SearchSpace, data: ImageData) -> None:
         )
 
 
-def get_data(name: str) -> ImageData:
-    """A data set by name.
+def get_data(name: str, *, channels: int = 3, validation: float = 0.1) -> ImageData:
+    """A data set by name, or a folder of images with a folder a class.
+
+    Args:
+        name: `digits`, or a folder.
+        channels: That images from a folder are to have.
+        validation: Share of a folder's training images that is held out.
 
     Raises:
-        SpecError: If there is none of this name.
+        SpecError: If there is neither, or the folder has not two classes.
     """
-    if name != "digits":
-        raise SpecError(f"no data set {name!r}; there is digits, which comes with scikit-learn")
-    return DigitsData()
+    if name == "digits":
+        return DigitsData()
+    if not Path(name).is_dir():
+        raise SpecError(
+            f"no data set and no folder {name!r}; give a folder with a folder of images for each "
+            "class, or digits, which comes with scikit-learn"
+        )
+    try:
+        from ofa_hw.training.folder import FolderData
+    except ImportError as error:
+        raise SpecError(
+            f"images are read by Pillow, which is not installed ({error}): "
+            "pip install 'ofa-hw[torch]'"
+        ) from error
+    return FolderData(name, channels=channels, validation=validation)

@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import torch
 from torch import nn
 
 from ofa_hw.errors import SpecError
 
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 PRECISIONS: Final = ("float32", "bfloat16")
 
 
@@ -34,7 +33,7 @@ class Execution:
     """
 
     device: str = "cpu"
-    precision: Precision = "float32"
+    precision: str = "float32"
     channels_last: bool = True
     accumulate: int = 1
 

@@ -33,7 +33,7 @@ def run_identity(
         "space": space.name,
         "choices": {gene.name: list(gene.choices) for gene in space.genes},
         "classes": space.num_classes,
-        "images": {"train": data.size("train"), "validation": data.size("validation")},
+        "data": data.describe(),
         "recipe": asdict(recipe),
         "seed": seed,
         "execution": asdict(execution),

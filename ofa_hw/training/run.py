@@ -113,7 +113,7 @@ def train_supernet(
         data: Images to train on.
         recipe: Phases and hyper-parameters.
         folder: Where everything goes: `supernet.pth`, `predictor.npz`, `log.jsonl`, the best
-            weights in between as `best.pth`, and checkpoints until the end.
+            weights in between as `best.pth`, and `checkpoints`.
         labels: Sub-networks to evaluate for the predictor; 0 for none.
         seed: Of weights, training and labels.
         force: Whether to train from the beginning whatever is there.

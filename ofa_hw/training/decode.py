@@ -1,0 +1,127 @@
+"""Image files to arrays: random crops for training, centre crops for measuring. C, H, W."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ofa_hw.errors import SpecError
+
+# What Pillow raises on damaged bytes, by format.
+BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_MODES: Final = {1: "L", 3: "RGB"}
+_MEAN: Final = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
+_STD: Final = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
+_LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
+_CENTRE: Final = 0.875
+_TRIES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How training images are varied; the defaults are those of ImageNet.
+
+    Attributes:
+        smallest_area: Of a random crop, as a fraction of the image; the largest is all of it.
+        flip: Whether half of the images are mirrored.
+        brightness: Most that is added to or taken from the factor 1.
+        saturation: The same, for images in colour.
+    """
+
+    smallest_area: float = 0.08
+    flip: bool = True
+    brightness: float = 32 / 255
+    saturation: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest_area <= 1:
+            raise SpecError(f"a crop's smallest area lies in (0, 1], got {self.smallest_area}")
+        for name in ("brightness", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SpecError(f"{name} varies by 0 to 1, got {getattr(self, name)}")
+
+
+def varied(
+    path: Path, out: npt.NDArray[np.float32], how: Augmentation, rng: np.random.Generator
+) -> None:
+    """Writes a random crop of an image, resized, flipped, jittered and normalised, into `out`.
+
+    Args:
+        path: Of the image.
+        out: (C, H, W) with H = W.
+        how: How it is varied.
+        rng: Of every choice.
+    """
+    channels, size, _ = out.shape
+    with Image.open(path) as image:
+        box = _random_box(image.size, how.smallest_area, rng)
+        pixels = _resized(image, box, size, channels)  # (H, W, C)
+    if how.flip and rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    x = pixels.astype(np.float32) * (rng.uniform(1 - how.brightness, 1 + how.brightness) / 255)
+    if channels == 3 and how.saturation:
+        factor = np.float32(rng.uniform(1 - how.saturation, 1 + how.saturation))
+        grey = x @ _LUMA  # (H, W)
+        x = x * factor + (grey * (1 - factor))[..., None]
+    np.clip(x, 0, 1, out=x)
+    x -= np.array(_MEAN[channels], np.float32)
+    x /= np.array(_STD[channels], np.float32)
+    out[:] = x.transpose(2, 0, 1)
+
+
+def centred(path: Path, out: npt.NDArray[np.uint8]) -> None:
+    """Writes the centre of an image, 7/8 of its shorter side, resized into `out` (C, H, W)."""
+    channels, size, _ = out.shape
+    with Image.open(path) as image:
+        width, height = image.size
+        side = min(width, height) * _CENTRE
+        left, top = (width - side) / 2, (height - side) / 2
+        pixels = _resized(image, (left, top, left + side, top + side), size, channels)
+    out[:] = pixels.transpose(2, 0, 1)
+
+
+def normalised(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Pixels (B, C, H, W) as the network takes them."""
+    channels = pixels.shape[1]
+    mean = np.array(_MEAN[channels], np.float32)[:, None, None]
+    std = np.array(_STD[channels], np.float32)[:, None, None]
+    x: npt.NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    return x
+
+
+def _resized(
+    image: Image.Image, box: tuple[float, float, float, float], size: int, channels: int
+) -> npt.NDArray[np.uint8]:
+    """The pixels of a box (left, top, right, bottom), resized, (H, W, C)."""
+    mode = _MODES[channels]
+    width, height = image.size
+    shrink = min(box[2] - box[0], box[3] - box[1]) / size
+    if shrink >= 2:  # a JPEG is then decoded at a half, a quarter or an eighth of its size
+        image.draft(mode, (round(width / shrink), round(height / shrink)))
+    across, down = image.size[0] / width, image.size[1] / height
+    box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    resized = image.convert(mode).resize(
+        (size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0
+    )
+    return np.asarray(resized).reshape(size, size, channels)
+
+
+def _random_box(
+    size: tuple[int, int], smallest_area: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """A box of random area and aspect ratio (https://arxiv.org/abs/1409.4842, section 6)."""
+    width, height = size
+    for _ in range(_TRIES):
+        area = width * height * rng.uniform(smallest_area, 1)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        across, down = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if 1 <= across <= width and 1 <= down <= height:
+            left, top = rng.uniform(0, width - across), rng.uniform(0, height - down)
+            return left, top, left + across, top + down
+    return 0.0, 0.0, float(width), float(height)
