@@ -4,9 +4,9 @@
 
 Without --serial it starts the tests' own device: a real adbd on loopback (as root). Three ways to
 fill the same table are timed: the project's ofa-runner in batches; one push-run-parse round trip
-a cell; and, with --benchmark-binary, Google's benchmark_model in batches. Each is divided by the
-time that its cells spent in inferences. At the end the cable is pulled five times while 200 cells
-are measured.
+a cell; and Google's benchmark_model in batches, with --benchmark-binary, or from the tests' cache
+if they have built it (that one has no XNNPACK). Each is divided by the time that its cells spent
+in inferences. At the end the cable is pulled five times while 200 cells are measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -56,8 +57,10 @@ def main() -> None:
         report: dict[str, object] = {"cells": len(ops)}
         report["ofa-runner, batches"] = in_batches(serial, settings, ops)
         report["ofa-runner, a round trip a cell"] = one_by_one(serial, settings, ops[:20])
-        if options.benchmark_binary:
-            chosen = {**settings, "benchmark_binary": options.benchmark_binary}
+        if benchmark := options.benchmark_binary or put_benchmark_model(loopback):
+            chosen = {**settings, "benchmark_binary": benchmark}
+            if not options.benchmark_binary:
+                chosen["delegate"] = "none"
             report["benchmark_model, batches"] = in_batches(serial, chosen, ops[:20])
         if loopback is not None and not options.skip_breaks:
             report["five disconnects"] = with_breaks(serial, settings, loopback)
@@ -77,6 +80,17 @@ def device(serial: str | None, library: str | None) -> Iterator[tuple[str, dict[
         runner = build_runner("cc", output=Path(folder) / "ofa-runner")
         settings = {"library": str(tflite_library()), "runner_binary": str(runner)}
         yield loopback.serial, {**settings, "cool_down_s": "0"}, loopback
+
+
+def put_benchmark_model(loopback) -> str:  # noqa: ANN001
+    """Copies benchmark_model onto the tests' device, if it has been built; returns its path."""
+    from loopback.packages import cache_folder
+
+    program = cache_folder() / "benchmark_model"
+    if loopback is None or not program.exists():
+        return ""
+    shutil.copytree(program, loopback.data / "bm")
+    return "/data/local/tmp/bm/benchmark_model"
 
 
 class Stopwatch:

@@ -25,6 +25,14 @@ from ofa_hw_profilers.adb.opening import open_adb_profiler
 from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
 from ofa_hw_profilers.adb.transport import Transport
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Names this folder's own marker."""
+    config.addinivalue_line(
+        "markers", "benchmark_model: needs benchmark_model built from a source that can vanish"
+    )
+
+
 TRANSPORTS = ("direct", "server")
 
 

@@ -15,6 +15,7 @@ from ofa_hw.graph import op_graph
 from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling.types import Cell, Measurement, Profiler, ProfilerOptions, SamplingPlan
+from ofa_hw_profilers.adb.failures import DeviceFullError
 from ofa_hw_profilers.adb.opening import open_adb_profiler
 from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
 
@@ -243,6 +244,41 @@ def test_fixed_performance_is_restored(device: Device, open_profiler: OpenProfil
     assert device.commands() == ["power set-fixed-performance-mode-enabled true"]
     profiler.close()
     assert device.commands()[-1] == "power set-fixed-performance-mode-enabled false"
+
+
+def test_fixed_performance_of_a_killed_run_is_restored_at_the_next_start(
+    device: Device, open_profiler: OpenProfiler
+) -> None:
+    first = open_profiler(device, fixed_performance="on")
+    first._session._lock.close()  # type: ignore[union-attr]  # as if its process had died
+    open_profiler(device)
+    assert device.commands()[-1] == "power set-fixed-performance-mode-enabled false"
+
+
+def test_a_frozen_cable_is_given_up_and_the_visit_repeated(
+    device: Device, open_profiler: OpenProfiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ofa_hw_profilers.adb.engine._LEAST_TIMEOUT_S", 1.0)
+    profiler = open_profiler(device)
+    threading.Timer(0.3, device.freeze).start()
+    threading.Timer(3.0, device.thaw).start()
+    plan = SamplingPlan(relative_ci=0.0001, min_time_s=0.02, max_time_s=0.1)
+    rows = list(profiler.measure(cells(12), plan))
+    assert len(rows) == 12
+    assert profiler._session.breaks >= 1
+
+
+def test_one_network_that_does_not_fit_ends_the_run_and_leaves_nothing(
+    make_device: Callable[..., Device], open_profiler: OpenProfiler
+) -> None:
+    device = make_device(data_size="6m")
+    profiler = open_profiler(device)
+    huge = cells(1, lambda _: OpSpec("conv", 7, 1000, 1000, kernel_size=1))
+    with pytest.raises(DeviceFullError, match="no room"):
+        list(profiler.measure(huge, QUICK))
+    assert len(list(profiler.measure(two_cells(), QUICK))) == 2
+    profiler.close()
+    assert device.listing() == []
 
 
 def test_a_device_that_gets_hot_cools_down_twice_and_is_marked(

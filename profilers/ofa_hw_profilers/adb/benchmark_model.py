@@ -5,6 +5,7 @@ It knows one network a call and tells averages only, so a visit is a call, and v
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ class BenchmarkModel:
         digest = transport.shell(f"sha256sum {shlex.quote(path)}", 60).stdout[:8]
         self.version = f"{self.name}-{digest}"
         usage = transport.shell(f"{self._command} --help 2>&1", 60)
-        if missing := [flag for flag in _NEEDED_FLAGS if f"--{flag}" not in usage.stdout]:
+        self._known = frozenset(re.findall(r"--(\w+)=", usage.stdout))
+        if missing := [flag for flag in _NEEDED_FLAGS if flag not in self._known]:
             raise DeviceOutputError(
                 f"{path} on device {transport.serial!r} has no flag --{missing[0]}: it is no "
                 f"benchmark_model for it; it says: {usage.stdout.strip()[-300:] or 'nothing'}"
@@ -122,7 +124,7 @@ class BenchmarkModel:
     def flags(self, request: VisitRequest) -> list[str]:
         """The flags of a call."""
         settings = self._settings
-        flags = {
+        flags: dict[str, object] = {
             "graph": self._files[request.network],
             "num_threads": settings.threads,
             "num_runs": request.runs,
@@ -130,8 +132,9 @@ class BenchmarkModel:
             "min_secs": 0,  # it would raise num_runs until they take so long
             "warmup_min_secs": 0,
             "max_secs": round(request.timeout_s),
-            "use_xnnpack": str(settings.delegate == "xnnpack").lower(),
         }
+        if settings.delegate == "xnnpack" or "use_xnnpack" in self._known:  # else it has none
+            flags["use_xnnpack"] = str(settings.delegate == "xnnpack").lower()
         if settings.delegate in ("gpu", "nnapi"):
             flags[f"use_{settings.delegate}"] = "true"
         if settings.delegate == "gpu":

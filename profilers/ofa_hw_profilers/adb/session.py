@@ -161,10 +161,11 @@ class DeviceSession:
     def _restore(self) -> None:
         """Brings an empty device into the session's state."""
         self._open = True
-        Workspace(self._transport).create()
+        workspace = Workspace(self._transport)
+        workspace.create()
         if self._fixed_performance:
-            self._set_fixed_performance(True)
-        self._runner.start(self._transport, Workspace(self._transport))
+            workspace.hold_clocks_steady()
+        self._runner.start(self._transport, workspace)
         if self._networks:
             self._load(self._networks)
 
@@ -190,10 +191,4 @@ class DeviceSession:
 
     def _clear(self) -> None:
         self._runner.stop()
-        if self._fixed_performance:
-            self._set_fixed_performance(False)
         Workspace(self._transport).remove()
-
-    def _set_fixed_performance(self, on: bool) -> None:
-        word = "true" if on else "false"
-        self._transport.shell(f"cmd power set-fixed-performance-mode-enabled {word}", 30)

@@ -13,6 +13,9 @@ from ofa_hw_profilers.adb.transport import Transport
 
 FOLDER = "/data/local/tmp/ofa-hw"
 
+STEADY = "fixed-performance"  # a file that says that the mode was switched on
+SET_STEADY = "cmd power set-fixed-performance-mode-enabled"
+
 # Whatever runs from the folder was left by a run whose connection broke. The shell that runs this
 # has the folder in its own command line, hence $$.
 _CLEAN = f"""
@@ -22,6 +25,7 @@ for p in /proc/[0-9]*; do
     {FOLDER}/*|*" {FOLDER}/"*) kill -9 ${{p#/proc/}} 2>/dev/null;;
   esac
 done
+[ -e {FOLDER}/{STEADY} ] && {SET_STEADY} false
 rm -rf {FOLDER}
 """
 
@@ -46,6 +50,11 @@ class Workspace:
     def remove(self) -> None:
         """Ends what runs from the folder, and removes it."""
         self._run(_CLEAN)
+
+    def hold_clocks_steady(self) -> None:
+        """Switches Android's fixed-performance mode on, until the folder is removed."""
+        self._run(f"touch {FOLDER}/{STEADY}")
+        self._transport.shell(f"{SET_STEADY} true", 30)  # a device without it goes on as it is
 
     def put(self, name: str, data: bytes, *, mode: int = 0o644) -> str:
         """Writes a file unless it lies there already; returns its path on the device."""

@@ -14,7 +14,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -80,32 +81,28 @@ def _mirror() -> str:
     raise DeviceSetupError("this machine's apt knows no Debian mirror to take the device from")
 
 
+def fetch_source(package: str, pattern: str, *, suite: str) -> Path:
+    """One file of a source package, downloaded or from the cache."""
+    folder = cache_folder() / "sources" / f"{package}-{suite}"
+    if found := next((p for p in folder.glob("*") if re.fullmatch(pattern, p.name)), None):
+        return found
+    with _apt("amd64", suite) as (home, env):
+        shown = run(["apt-cache", "showsrc", package], env)
+        path = re.search(r"^Directory: (\S+)$", shown, re.M)
+        listed = shown.partition("Checksums-Sha256:")[2]
+        file = re.search(rf"^ ([0-9a-f]{{64}}) \d+ ({pattern})$", listed, re.M)
+        if not path or not file:
+            raise DeviceSetupError(f"{suite} has no source of {package}")
+        uri = f"{_mirror().rstrip('/')}/{path[1]}/{file[2]}"
+        helper = "/usr/lib/apt/apt-helper"
+        run([helper, "download-file", uri, str(home / file[2]), f"SHA256:{file[1]}"], env)
+        folder.mkdir(parents=True, exist_ok=True)
+        (home / file[2]).rename(folder / file[2])
+    return folder / file[2]
+
+
 def _download(packages: Sequence[str], arch: str, suite: str, folder: Path) -> None:
-    if not KEYRING.exists():
-        raise DeviceSetupError(f"{KEYRING} is missing; install debian-archive-keyring")
-    mirror = _mirror()
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        home = Path(scratch)
-        for part in ("lists/partial", "archives/partial", "etc"):
-            (home / part).mkdir(parents=True)
-        (home / "status").touch()
-        (home / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
-        settings = {
-            "Dir::Etc": home / "etc",
-            "Dir::Etc::sourcelist": home / "sources.list",
-            "Dir::State::lists": home / "lists",
-            "Dir::State::status": home / "status",
-            "Dir::Cache": home,
-            "APT::Architecture": arch,
-            "APT::Sandbox::User": "root",
-        }
-        config = home / "apt.conf"
-        lines = [f'{key} "{value}";' for key, value in settings.items()]
-        config.write_text(
-            "\n".join([*lines, f'#clear APT::Architectures; APT::Architectures {{ "{arch}"; }};'])
-        )
-        env = {"APT_CONFIG": str(config)}
-        run(["apt-get", "-q", "update"], env)
+    with _apt(arch, suite) as (home, env):
         install = ["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install"]
         run([*install, *packages], env)
         debs = sorted((home / "archives").glob("*.deb"))
@@ -115,3 +112,34 @@ def _download(packages: Sequence[str], arch: str, suite: str, folder: Path) -> N
         folder.parent.mkdir(exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         (home / "archives").rename(folder)
+
+
+@contextmanager
+def _apt(arch: str, suite: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder with an apt of its own, and the environment in which apt uses it."""
+    if not KEYRING.exists():
+        raise DeviceSetupError(f"{KEYRING} is missing; install debian-archive-keyring")
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        home = Path(scratch)
+        for part in ("lists/partial", "archives/partial", "etc/apt.conf.d", "etc/preferences.d"):
+            (home / part).mkdir(parents=True)
+        (home / "status").touch()
+        source = f"[signed-by={KEYRING}] {_mirror()} {suite} main"
+        (home / "sources.list").write_text(f"deb {source}\ndeb-src {source}\n")
+        settings = {
+            "Dir::Etc": home / "etc",
+            "Dir::Etc::sourcelist": home / "sources.list",
+            "Dir::State::lists": home / "lists",
+            "Dir::State::status": home / "status",
+            "Dir::Cache": home,
+            "APT::Architecture": arch,
+            "APT::Sandbox::User": "root",
+            # A mirror may lag; what it has is signed all the same.
+            "Acquire::Check-Valid-Until": "false",
+        }
+        lines = [f'{key} "{value}";' for key, value in settings.items()]
+        lines.append(f'#clear APT::Architectures; APT::Architectures {{ "{arch}"; }};')
+        (home / "apt.conf").write_text("\n".join(lines))
+        env = {"APT_CONFIG": str(home / "apt.conf")}
+        run(["apt-get", "-q", "update"], env)
+        yield home, env
