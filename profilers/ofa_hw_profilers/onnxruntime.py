@@ -5,11 +5,12 @@ from __future__ import annotations
 import onnxruntime
 
 from ofa_hw.errors import BackendUnavailableError
-from ofa_hw.graph import Graph
+from ofa_hw.graph import Graph, op_graph
 from ofa_hw.lowering.onnx import to_onnx
 from ofa_hw.lowering.sessions import OnnxSession
 from ofa_hw.profiling import InProcessProfiler, ProfilerOptions, Runnable
 from ofa_hw.profiling.device import host_device
+from ofa_hw.profiling.sentinel import SENTINEL_OPS
 from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
 
 
@@ -35,6 +36,8 @@ class OnnxRuntimeProfiler(InProcessProfiler):
         self._settings = resolve_settings("onnxruntime", options, known)
         self._threads = options.threads
         self.cpu_bound = self._settings["provider"] == "CPUExecutionProvider"
+        # A provider that would leave nodes to another is refused now, before anything is written.
+        self.load(op_graph(SENTINEL_OPS[0], batch=options.batch))
         version = onnxruntime.__version__
         super().__init__(
             host_device("onnxruntime", "onnxruntime", version, options, self._settings)

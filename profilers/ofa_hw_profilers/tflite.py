@@ -28,7 +28,10 @@ class TfliteProfiler(InProcessProfiler):
         settings = resolve_settings("tflite", options, {"xnnpack": ("on", "off")})
         self._threads = options.threads
         self._xnnpack = settings["xnnpack"] == "on"
-        version = self._open(op_graph(SENTINEL_OPS[0])).runtime_version
+        session = self._open(op_graph(SENTINEL_OPS[0]))
+        if self._xnnpack:
+            require_xnnpack(session)
+        version = session.runtime_version
         super().__init__(host_device("tflite", "tflite", version, options, settings))
 
     def load(self, graph: Graph) -> Runnable:
@@ -38,3 +41,18 @@ class TfliteProfiler(InProcessProfiler):
 
     def _open(self, graph: Graph) -> TfliteSession:
         return TfliteSession(to_tflite(graph), threads=self._threads, xnnpack=self._xnnpack)
+
+
+def require_xnnpack(session: TfliteSession) -> None:
+    """Checks that XNNPACK took the whole network.
+
+    Raises:
+        BackendUnavailableError: If TFLite fell back to its own kernels.
+    """
+    if session.partitions != 1 or session.undelegated:
+        left = ", ".join(session.undelegated) or "nothing"
+        raise BackendUnavailableError(
+            f"XNNPACK of {session.runtime} {session.runtime_version} runs {session.partitions} "
+            f"parts of a plain block and leaves {left} to other kernels; "
+            "pass --set xnnpack=off to measure those"
+        )

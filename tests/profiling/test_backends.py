@@ -22,6 +22,7 @@ from ofa_hw.profiling import (
     backend_names,
     open_profiler,
 )
+from ofa_hw.profiling.device import cpu_model, host_details
 from ofa_hw.testing import PROFILER_CHECKS, MakeProfiler
 
 BACKENDS = ("cpu", "onnxruntime", "tflite")
@@ -86,6 +87,55 @@ def test_a_provider_that_is_not_there_names_those_that_are() -> None:
         pytest.skip("this ONNX Runtime has the provider")
     with pytest.raises(BackendUnavailableError, match="CPUExecutionProvider"):
         open_profiler("onnxruntime", options)
+
+
+def test_a_provider_that_would_leave_nodes_to_another_is_refused() -> None:
+    """Azure's provider comes with the CPU build and runs no ordinary node."""
+    name = "AzureExecutionProvider"
+    if name not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime lacks the provider")
+    with pytest.raises(BackendUnavailableError, match="leaves nodes to the CPU"):
+        open_profiler("onnxruntime", ProfilerOptions(settings={"provider": name}))
+
+
+def test_tflite_without_xnnpack_is_not_taken_for_tflite_with_it() -> None:
+    from ofa_hw.lowering.sessions import TfliteSession
+    from ofa_hw.lowering.tflite import to_tflite
+    from ofa_hw_profilers.tflite import require_xnnpack
+
+    model = to_tflite(op_graph(OP))
+    require_xnnpack(TfliteSession(model))
+    with pytest.raises(BackendUnavailableError, match=r"leaves .*CONV_2D.* to other kernels"):
+        require_xnnpack(TfliteSession(model, xnnpack=False))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_header_says_where_it_was_measured(backend: str) -> None:
+    import os
+    import platform
+
+    device = open_profiler(backend).device
+    assert device.name == cpu_model() != ""
+    assert device.runtime_version[0].isdigit()
+    details = device.details
+    assert details["cores"] == str(os.cpu_count())
+    assert details["kernel"] == platform.release()
+    assert details["python"] == platform.python_version()
+    assert 0 <= float(details["load_at_start"]) < 1000
+    for name in ("governor", "max_frequency_mhz", "memory_mib", "usable_cores"):
+        assert details[name] == "unknown" or details[name] not in ("", "0")
+    for private in (platform.node(), os.getcwd(), os.path.expanduser("~")):
+        assert private not in details.values()
+
+
+def test_what_the_system_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ofa_hw.profiling.device._read", lambda path: "")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    assert cpu_model() == "unknown"
+    details = host_details()
+    assert {details[name] for name in ("governor", "max_frequency_mhz", "memory_mib")} == {
+        "unknown"
+    }
 
 
 @pytest.mark.parametrize("backend", ["cpu", "onnxruntime"])
