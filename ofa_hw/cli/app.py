@@ -55,7 +55,16 @@ def _options(
 
 def _add_commands() -> None:
     """Imports the command modules, each of which puts itself into `app`."""
-    from ofa_hw.cli import bench, lut, profile, quickstart, specialize, train  # noqa: F401
+    from ofa_hw.cli import (  # noqa: F401
+        bench,
+        evaluate,
+        finetune,
+        lut,
+        profile,
+        quickstart,
+        specialize,
+        train,
+    )
 
 
 def main() -> None:

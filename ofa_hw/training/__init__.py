@@ -9,6 +9,7 @@ from ofa_hw.training.evaluate import (
     top1,
 )
 from ofa_hw.training.execution import Execution, Workers, join_workers
+from ofa_hw.training.finetune import FineTuned, finetune
 from ofa_hw.training.labels import Label, collect_labels
 from ofa_hw.training.log import read_log
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
@@ -20,6 +21,7 @@ __all__ = [
     "DigitsData",
     "Evaluated",
     "Execution",
+    "FineTuned",
     "ImageData",
     "Label",
     "Pace",
@@ -33,6 +35,7 @@ __all__ = [
     "calibration_batches",
     "collect_labels",
     "evaluate_supernet",
+    "finetune",
     "get_data",
     "get_recipe",
     "join_workers",
