@@ -25,6 +25,7 @@ class InProcessProfiler(ABC):
     Attributes:
         device: What it measures on.
         cpu_bound: Whether an inference keeps one processor busy.
+        timed_s: Seconds spent so far inside inferences that were timed, sentinels' included.
     """
 
     device: DeviceInfo
@@ -34,6 +35,7 @@ class InProcessProfiler(ABC):
         self.device = device
         self._clock = clock or SystemClock()
         self._closed = False
+        self.timed_s = 0.0
 
     @abstractmethod
     def load(self, graph: Graph) -> Runnable:
@@ -64,7 +66,7 @@ class InProcessProfiler(ABC):
         plan: SamplingPlan,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[Measurement]:
-        done, waiting, engine = 0, list(cells), None
+        done, waiting, engine, before_s = 0, list(cells), None, self.timed_s
         while waiting and not (engine and engine.out_of_time):
             # The block is left at each yield, so that the caller's own work runs as usual.
             with self.measuring():
@@ -74,6 +76,7 @@ class InProcessProfiler(ABC):
             while True:
                 with self.measuring():
                     measurement = next(measurements, None)
+                self.timed_s = before_s + engine.timed_ns * 1e-9
                 if measurement is None:
                     break
                 done += 1

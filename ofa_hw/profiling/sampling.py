@@ -71,6 +71,9 @@ class Engine:
         clock: What to time with.
         cpu_bound: Whether an inference keeps one processor busy, so that a visit with less
             processor time than wall time was disturbed.
+
+    Attributes:
+        timed_ns: Spent so far in the inferences of visits, the sentinels' included.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Engine:
     ) -> None:
         self._plan = plan
         self._clock = clock
+        self.timed_ns = 0.0
         self._end_ns = clock.perf_counter_ns() + plan.total_time_s * 1e9
         self._cpu_bound = cpu_bound
         self._rng = np.random.default_rng(plan.seed)
@@ -164,6 +168,7 @@ class Engine:
                 gc.enable()
         wall_ns, cpu_ns = timed.T
         cell.spent_ns += float(wall_ns.sum()) * lump
+        self.timed_ns += float(wall_ns.sum()) * lump
         undisturbed = cpu_ns >= _LEAST_CPU_SHARE * wall_ns
         if not self._cpu_bound or 2 * undisturbed.sum() < lumps:
             return float(np.median(wall_ns)), not self._cpu_bound
