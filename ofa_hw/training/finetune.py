@@ -1,0 +1,139 @@
+"""Fine-tuning: a chosen sub-network trained further by itself, as the paper's #25 and #75 entries.
+
+https://arxiv.org/abs/1908.09791, section 4: its weights are those of the supernet, and a few epochs
+at a low rate bring it a little further.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ofa_hw.errors import CheckpointError, SpecError
+from ofa_hw.spaces import SubnetSpec
+from ofa_hw.supernet import Supernet, calibrate_batch_norm
+from ofa_hw.training.data import ImageData
+from ofa_hw.training.evaluate import calibrated, calibration_batches, top1
+from ofa_hw.training.execution import Execution
+from ofa_hw.training.recipe import Recipe, ShrinkingPhase
+from ofa_hw.training.schedule import epoch_steps, learning_rate, phase_steps
+from ofa_hw.training.step import make_optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """A sub-network that was trained further.
+
+    Attributes:
+        spec: The sub-network.
+        before: Its validation top-1 as taken from the supernet, batch norms calibrated.
+        after: The same after fine-tuning; the module is the better of the two.
+        module: A plain network in eval mode.
+    """
+
+    spec: SubnetSpec
+    before: float
+    after: float
+    module: nn.Module
+
+    @property
+    def top1(self) -> float:
+        """Of the module."""
+        return max(self.before, self.after)
+
+
+def finetune(
+    net: Supernet,
+    spec: SubnetSpec,
+    data: ImageData,
+    *,
+    epochs: float = 25,
+    rate: float = 0.008,
+    batch_size: int = 64,
+    label_smoothing: float = 0.1,
+    seed: int = 0,
+    execution: Execution | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FineTuned:
+    """Trains a sub-network by itself, from the weights that it has in the supernet.
+
+    Args:
+        net: The supernet, which is not changed.
+        spec: The sub-network.
+        data: Images to train on.
+        epochs: Passes over the training images.
+        rate: Learning rate at the start of the cosine.
+        batch_size: Images a step.
+        label_smoothing: Of the labels.
+        seed: Of the order of the images and their variation.
+        execution: How steps are computed.
+        progress: Called with steps done and steps in all.
+
+    Raises:
+        SpecError: If `spec` is none of the space's, or a number makes no sense.
+        CheckpointError: If the loss becomes infinite or not a number; it names the step.
+    """
+    if not (epochs > 0 and rate > 0 and batch_size > 0):
+        raise SpecError(
+            f"epochs, rate and batch size are above 0, got {epochs}, {rate} and {batch_size}"
+        )
+    execution = execution or Execution()
+    phase = ShrinkingPhase("finetune", epochs, rate)
+    recipe = Recipe("finetune", (phase,), batch_size, label_smoothing=label_smoothing)
+    per_epoch = epoch_steps(recipe, data)
+    steps = phase_steps(phase, per_epoch)
+    original = calibrated(net, spec, data)
+    before = top1(original, data, "validation", spec.resolution)
+    module = net.extract(spec).requires_grad_(True)
+    execution.place(module)
+    module.train()
+    optimizer = make_optimizer(module, recipe)
+    batches = itertools.chain.from_iterable(
+        data.epoch(
+            itertools.repeat(spec.resolution), batch_size, rng=np.random.default_rng((seed, epoch))
+        )
+        for epoch in itertools.count()
+    )
+    for step, (images, labels) in enumerate(itertools.islice(batches, steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(phase, step, per_epoch)
+        loss = _step(module, optimizer, recipe, images, labels, execution)
+        if not math.isfinite(loss):
+            raise CheckpointError(
+                f"the loss became {loss} in step {step + 1} of fine-tuning {spec.to_json()}; "
+                "try a lower rate"
+            )
+        if progress:
+            progress(step + 1, steps)
+    calibrate_batch_norm(
+        module,
+        (images.to(execution.device) for images in calibration_batches(data, spec.resolution)),
+    )
+    module.eval()
+    after = top1(module, data, "validation", spec.resolution)
+    return FineTuned(spec, before, after, module if after >= before else original)
+
+
+def _step(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    execution: Execution,
+) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    with execution.autocast():
+        logits = module(execution.images(images)).float()  # (B, classes)
+    targets = labels.to(execution.device)
+    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())
