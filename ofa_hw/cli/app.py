@@ -59,9 +59,12 @@ def _add_commands() -> None:
         bench,
         evaluate,
         finetune,
+        label,
         lut,
+        predictor,
         profile,
         quickstart,
+        search,
         specialize,
         train,
     )

@@ -98,6 +98,13 @@ class FolderData:
         """Labels are 0 to one less than this."""
         return len(self.classes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # For the processes that label; a lock cannot be sent, and what is cached is large.
+        return {**self.__dict__, "_lock": None, "_cached": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def size(self, split: Split) -> int:
         """Number of images of a part, broken ones included."""
         return len(self._items[split])

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
-from ofa_hw.spaces import SearchSpace, SubnetSpec
+from ofa_hw.errors import CheckpointError, SpecError
+from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
-from ofa_hw.training.evaluate import calibrated, top1
+from ofa_hw.training.labeller import Labeller, label_in_processes
+from ofa_hw.training.lines import LineFile, read_lines
+
+_logger = logging.getLogger(__name__)
+_FORMAT: Final = 1
+_WHAT: Final = "a file of labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +44,129 @@ def collect_labels(
     count: int,
     *,
     seed: int = 0,
+    images: int = 500,
+    journal: Path | None = None,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Label]:
     """Evaluates sub-networks drawn at random, each resolution equally often.
+
+    A sub-network depends on the seed and its number alone, so more can be added later. They are
+    measured one resolution after another, so that images are decoded once for each.
 
     Args:
         net: The trained supernet.
         data: Its images; batch norms are calibrated on `train`, accuracy is of `validation`.
         count: How many sub-networks.
         seed: Of their choice.
+        images: That batch norms are calibrated on.
+        journal: File of what is measured, line by line; what it holds already is not measured
+            again.
+        processes: That measure.
         progress: Called with sub-networks done and sub-networks in all.
+
+    Raises:
+        SpecError: If the journal holds labels of something else; the difference is named.
+        CheckpointError: If the journal cannot be read or written.
     """
-    labels = []
-    for index in range(count):
-        spec = drawn_spec(net.space, index, seed=seed)
-        module = calibrated(net, spec, data)
-        labels.append(Label(spec, top1(module, data, "validation", spec.resolution)))
-        if progress:
-            progress(index + 1, count)
-    return labels
+    header = _header(net, data, seed, images)
+    done: dict[int, Label] = {}
+    with nullcontext() if journal is None else LineFile(journal) as file:
+        if file is not None and journal is not None:
+            if file.lines:
+                done = _read(journal, header)
+            else:
+                file.append(header)
+        todo = {
+            index: drawn_spec(net.space, index, seed=seed)
+            for index in sorted(range(count), key=lambda i: (i % len(net.space.resolutions), i))
+            if index not in done
+        }
+        for (index, spec), top1 in zip(
+            todo.items(), _measured(net, data, list(todo.values()), images, processes), strict=True
+        ):
+            done[index] = Label(spec, top1)
+            if file is not None:
+                line = {"line": "label", "index": index, "spec": json.loads(spec.to_json())}
+                file.append({**line, "top1": top1})
+            if progress:
+                progress(len(done), count)
+    return [done[index] for index in range(count)]
+
+
+def _measured(
+    net: Supernet, data: ImageData, specs: list[SubnetSpec], images: int, processes: int
+) -> Iterator[float]:
+    if processes == 1 or len(specs) < 2:
+        labeller = Labeller(net, data, images)
+        return (labeller.top1(spec) for spec in specs)
+    return label_in_processes(net, data, specs, images, processes)
+
+
+def read_labels(path: str | Path) -> tuple[SearchSpace, list[Label], dict[str, Any]]:
+    """The space, the labels and the header of a file that `collect_labels` wrote.
+
+    Raises:
+        CheckpointError: If it cannot be read or is something else.
+        SpecError: If its space is not known.
+    """
+    lines = read_lines(path, _WHAT, "line")
+    if not lines or lines[0].get("format") != _FORMAT or "space" not in lines[0]:
+        raise CheckpointError(f"{path} is not {_WHAT}; ofa-hw label writes one")
+    space = get_space(str(lines[0]["space"]))
+    labels = [label for _, label in _parsed(path, lines)]
+    for label in labels:
+        space.require(label.spec)
+    return space, labels, lines[0]
 
 
 def drawn_spec(space: SearchSpace, index: int, *, seed: int) -> SubnetSpec:
     """The sub-network drawn as number `index`, whatever was drawn before it."""
     resolution = space.resolutions[index % len(space.resolutions)]
     return space.sample(rng=np.random.default_rng((seed, index)), resolution=resolution)
+
+
+def _header(net: Supernet, data: ImageData, seed: int, images: int) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for key, value in net.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    header = {
+        "line": "header",
+        "format": _FORMAT,
+        "space": net.space.name,
+        "weights": digest.hexdigest()[:16],
+        "seed": seed,
+        "calibration_images": images,
+        "validation_images": data.size("validation"),
+        "data": data.describe(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(header))
+    return plain
+
+
+def _read(path: Path, header: dict[str, Any]) -> dict[int, Label]:
+    """Labels by number, if they are of the same supernet and images."""
+    lines = read_lines(path, _WHAT, "line")
+    differences = [
+        f"{key} is {lines[0].get(key)!r} there and {value!r} here"
+        for key, value in header.items()
+        if lines[0].get(key) != value
+    ]
+    if differences:
+        raise SpecError(
+            f"{path} holds other labels: {'; '.join(differences)[:300]}; name another file, or "
+            "remove it"
+        )
+    return dict(_parsed(path, lines))
+
+
+def _parsed(path: str | Path, lines: list[dict[str, Any]]) -> Iterator[tuple[int, Label]]:
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            spec = SubnetSpec.from_json(json.dumps(line["spec"]))
+            yield int(line["index"]), Label(spec, float(line["top1"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}, line {number}: no label ({error}); remove the line to measure it again"
+            ) from error

@@ -13,7 +13,7 @@ from ofa_hw.training.checkpoints import Checkpoints
 from ofa_hw.training.data import ImageData
 from ofa_hw.training.evaluate import evaluate_supernet, watched
 from ofa_hw.training.execution import Execution, Workers
-from ofa_hw.training.log import TrainingLog
+from ofa_hw.training.lines import LineFile
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
 from ofa_hw.training.recipe import Recipe
 from ofa_hw.training.schedule import epoch_steps, phase_steps
@@ -80,7 +80,7 @@ def train_resumable(
             progress=progress,
         )
         return
-    with TrainingLog(folder / "log.jsonl", notes.get("log_lines", 0)) as log:
+    with LineFile(folder / "log.jsonl", keep=notes.get("log_lines", 0)) as log:
         recorder = _Recorder(net, data, recipe, folder, checkpoints, log, pace or Pace())
         recorder.best = notes.get("best", -1.0)
 
@@ -114,7 +114,7 @@ class _Recorder:
         recipe: Recipe,
         folder: Path,
         checkpoints: Checkpoints,
-        log: TrainingLog,
+        log: LineFile,
         pace: Pace,
     ) -> None:
         self.best = -1.0
@@ -127,9 +127,9 @@ class _Recorder:
         """Logs a step."""
         now_s = time.monotonic()
         self._log.append(
-            "step",
-            step.step,
             {
+                "line": "step",
+                "step": step.step,
                 "phase": step.phase,
                 "loss": step.loss,
                 "learning_rate": step.learning_rate,
@@ -161,7 +161,7 @@ class _Recorder:
         mean = sum(network.top1 for network in found) / len(found)
         done = self._done(state)
         top1 = {network.name: network.top1 for network in found}
-        self._log.append("evaluation", done, {"mean_top1": mean, "top1": top1})
+        self._log.append({"line": "evaluation", "step": done, "mean_top1": mean, "top1": top1})
         _logger.info("after step %d: mean top-1 %.4f of %s", done, mean, top1)
         if mean > self.best:
             self.best = mean

@@ -27,7 +27,8 @@ from ofa_hw.training.schedule import total_steps
 _logger = logging.getLogger(__name__)
 _IDENTITY, _RESULT, _WEIGHTS = "run.json", "result.json", "supernet.pth"
 _PREDICTOR, _BEST, _LOG = "predictor.npz", "best.pth", "log.jsonl"
-FILES: Final = (_IDENTITY, _RESULT, _WEIGHTS, _PREDICTOR, _BEST, _LOG)
+_LABELS = "labels.jsonl"
+FILES: Final = (_IDENTITY, _RESULT, _WEIGHTS, _PREDICTOR, _BEST, _LOG, _LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,9 @@ def train_supernet(
         return TrainedSupernet(folder / _WEIGHTS, None, (), None)
     report = None
     if labels:
-        pairs = collect_labels(net, data, labels, seed=seed, progress=labelled)
+        pairs = collect_labels(
+            net, data, labels, seed=seed, journal=folder / _LABELS, progress=labelled
+        )
         report = _fit(space, pairs, folder / _PREDICTOR, seed)
     evaluated = evaluate_supernet(net, data, extremes(space))
     predictor = folder / _PREDICTOR if labels else None

@@ -43,7 +43,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [["evaluate"], ["finetune"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["evaluate"], ["finetune"], ["label"], ["predictor", "fit"]], ids=" ".join
+)
 def test_help_has_an_example_and_json(run: Run, command: list[str]) -> None:
     code, out, _ = run(*command, "--help")
     assert code == 0
