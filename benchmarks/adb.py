@@ -62,6 +62,8 @@ def main() -> None:
             if not options.benchmark_binary:
                 chosen["delegate"] = "none"
             report["benchmark_model, batches"] = in_batches(serial, chosen, ops[:20])
+            if loopback is not None:
+                shutil.rmtree(loopback.data / "bm", ignore_errors=True)
         if loopback is not None and not options.skip_breaks:
             report["five disconnects"] = with_breaks(serial, settings, loopback)
         print(json.dumps(report, indent=1))
@@ -166,7 +168,8 @@ def with_breaks(serial: str, settings: dict[str, str], loopback) -> dict[str, ob
         due = [len(ops) * (i + 1) // (breaks + 1) for i in range(breaks)]
 
         def pull(done: int, _: int) -> None:
-            if due and done >= due[0]:
+            # Rows come in bursts: the next pull waits until the last one has been noticed.
+            if due and done >= due[0] and profiler._session.breaks == breaks - len(due):
                 due.pop(0)
                 loopback.cut()
                 threading.Timer(0.5, loopback.plug).start()

@@ -16,6 +16,7 @@ from ofa_hw.profiling.clock import SystemClock
 from ofa_hw.profiling.sampling import (
     _LEAST_CPU_SHARE,
     _LEAST_LUMPS,
+    _LEAST_SAMPLES,
     _SPACING,
     _STEADY,
     Engine,
@@ -79,8 +80,10 @@ class DeviceEngine(Engine):
             sentinel.visit_ns = visit_ns // 10
 
     def measure(self, runnables: Mapping[str, Runnable]) -> Iterator[Measurement]:
-        """Yields each cell's measurement after the round that made it final."""
+        """Yields each cell's measurement after the round that made it final (see `Engine`)."""
         since = len(self._log)
+        if self.out_of_time:
+            return
         estimates_ns = self._warm_up_all(list(runnables.values()))
         active = [
             _Sampled(key, run, estimate_ns, self._visit_ns)
@@ -88,6 +91,10 @@ class DeviceEngine(Engine):
         ]
         while active:
             self._round(active)
+            if self.out_of_time:
+                enough = [cell for cell in active if len(cell.samples_ns) >= _LEAST_SAMPLES]
+                yield from (self._marked(self._result(cell, since)) for cell in enough)
+                return
             done = [cell for cell in active if self._is_done(cell, since)]
             active = [cell for cell in active if cell not in done]
             yield from (self._marked(self._result(cell, since)) for cell in done)

@@ -66,22 +66,29 @@ def open_adb_profiler(
     try:
         session.start()
         guard = ThrottleGuard(session.snapshot, cool_down_s=settings.cool_down_s, sleep=sleep)
+        device = DeviceInfo(
+            name=facts.name,
+            backend="tflite",
+            runtime="tflite",
+            runtime_version=runner.version,
+            dtype=options.dtype,
+            threads=options.threads,
+            batch=options.batch,
+            settings=settings.recorded,
+            details={**facts.details, **guard.start.details, "soc": facts.soc},
+        )
+        profiler = AdbTfliteProfiler(
+            session,
+            device,
+            guard,
+            visit_ns=runner.visit_ns,
+            cpu_bound=options.threads == 1 and settings.delegate in ("xnnpack", "none"),
+        )
+        profiler.load_sentinels()
     except BaseException:
         session.close()
         raise
-    device = DeviceInfo(
-        name=facts.name,
-        backend="tflite",
-        runtime="tflite",
-        runtime_version=runner.version,
-        dtype=options.dtype,
-        threads=options.threads,
-        batch=options.batch,
-        settings=settings.recorded,
-        details={**facts.details, **guard.start.details, "soc": facts.soc},
-    )
-    cpu_bound = options.threads == 1 and settings.delegate in ("xnnpack", "none")
-    return AdbTfliteProfiler(session, device, guard, visit_ns=runner.visit_ns, cpu_bound=cpu_bound)
+    return profiler
 
 
 def _runner(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
-from ofa_hw.errors import ProfilerError
+from ofa_hw.errors import BackendUnavailableError, ProfilerError
 from ofa_hw.graph import op_graph
 from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
@@ -50,6 +50,21 @@ class AdbTfliteProfiler:
         self._sentinels: tuple[RemoteNetwork, ...] = ()
         self._closed = False
 
+    def load_sentinels(self) -> None:
+        """Loads the plain blocks that show how fast the device is.
+
+        Raises:
+            BackendUnavailableError: If the delegate leaves even those to others.
+        """
+        graphs = [op_graph(op, batch=self.device.batch or 1) for op in SENTINEL_OPS]
+        networks = {next(self._numbers): to_tflite(graph) for graph in graphs}
+        if remarks := self._session.load(networks):
+            raise BackendUnavailableError(
+                f"{next(iter(remarks.values()))} of a plain block, so that something else would be "
+                "measured; choose another with --set delegate=NAME"
+            )
+        self._sentinels = tuple(RemoteNetwork(self._session, number) for number in networks)
+
     def measure(
         self,
         cells: Sequence[Cell],
@@ -79,6 +94,8 @@ class AdbTfliteProfiler:
                 yield measurement
                 if progress:
                     progress(done, len(cells))
+            if engine.out_of_time:
+                return
 
     def _measure_group(
         self, engine: DeviceEngine, group: Mapping[str, bytes]
@@ -110,11 +127,6 @@ class AdbTfliteProfiler:
                 yield group
 
     def _engine(self, plan: SamplingPlan) -> DeviceEngine:
-        if not self._sentinels:
-            graphs = [op_graph(op, batch=self.device.batch or 1) for op in SENTINEL_OPS]
-            networks = {next(self._numbers): to_tflite(graph) for graph in graphs}
-            self._session.load(networks)
-            self._sentinels = tuple(RemoteNetwork(self._session, n) for n in networks)
         return DeviceEngine(
             self._session,
             self._sentinels,

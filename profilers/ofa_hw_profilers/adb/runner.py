@@ -138,19 +138,10 @@ class Runner(Protocol):
 
 
 def delegation_remark(delegate: str, nodes: int, delegated: int) -> str:
-    """A remark on a network that a delegate took over in part.
-
-    Raises:
-        NetworkRefusedError: If it took over nothing: then something else would be measured.
-    """
+    """A remark on a network that a delegate left to TFLite's own kernels in part, or wholly."""
     if delegate == "none" or nodes < 0 or delegated == nodes:
         return ""
-    if delegated == 0:
-        raise NetworkRefusedError(
-            f"the delegate {delegate} took over none of the network's {nodes} nodes: the device "
-            "would run them without it; choose another delegate"
-        )
-    return f"the delegate {delegate} took over {delegated} of {nodes} nodes"
+    return f"the delegate {delegate} took over {delegated or 'none'} of {nodes} nodes"
 
 
 class OfaRunner:
