@@ -16,7 +16,7 @@ from ofa_hw.search.costs import (
 from ofa_hw.search.factors import FactorTables, compile_costs
 from ofa_hw.search.fronts import hypervolume
 from ofa_hw.search.pareto import ParetoFront, pareto
-from ofa_hw.search.run import latency_range, search
+from ofa_hw.search.run import ROUNDS, latency_range, search
 from ofa_hw.search.types import Candidate, SearchResult, Step
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "MACS",
     "PARAMS",
     "PEAK_BYTES",
+    "ROUNDS",
     "WEIGHT_BYTES",
     "Candidate",
     "Constraint",

@@ -45,16 +45,21 @@ def refine(
     rng: np.random.Generator,
     rounds: int,
     population: int,
+    each: int,
     children: int,
     history: list[Step],
 ) -> Rows:
-    """Crosses polished networks and polishes their children; returns the best first."""
-    pool = select(problem, polish(problem, rows), population, 1)
+    """Crosses polished networks and polishes their children; returns the best first.
+
+    The best `population` of all and the best `each` of every resolution stay. With fewer of each,
+    the resolution that is polished first takes over the crossings before the best one is found.
+    """
+    pool = select(problem, polish(problem, rows), population, each)
     for _ in range(rounds):
         history.append(_step(problem, pool))
         bred = breed(problem, pool, _SURPLUS * children, rng=rng)
         bred, _ = problem.best(bred, children)
-        pool = select(problem, np.concatenate([pool, polish(problem, bred)]), population, 1)
+        pool = select(problem, np.concatenate([pool, polish(problem, bred)]), population, each)
     history.append(_step(problem, pool))
     return pool
 

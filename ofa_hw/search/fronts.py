@@ -13,6 +13,12 @@ def nondominated(points: Floats) -> npt.NDArray[np.intp]:
 
     They are ordered by the first objective; of equal points one is kept.
     """
+    if points.shape[1] == 2:
+        order = np.lexsort((points[:, 1], points[:, 0]))
+        least = np.minimum.accumulate(points[order, 1])
+        lower = np.ones(len(order), np.bool_)
+        lower[1:] = least[1:] < least[:-1]
+        return order[lower]
     spread = np.ptp(points, axis=0) if len(points) else np.ones(points.shape[1])
     scaled = points / np.where(spread > 0, spread, 1)
     left = np.argsort(scaled.sum(axis=1), kind="stable")

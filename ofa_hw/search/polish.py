@@ -2,8 +2,9 @@
 
 Under a tight limit single moves are stuck: what is worth more also costs more. Pairs get on, one
 gene paying for the other. There are thousands of pairs, so they are ranked by the sum of their two
-single moves, in value and in costs, and the best ranked are evaluated; `polish_exactly` evaluates
-all that are feasible.
+single moves, in value and in costs, and the best ranked are evaluated. What single moves gain is
+measured every few steps only, because a step changes little of it: most networks that a search
+predicts would be single moves otherwise. `polish_exactly` evaluates all pairs that are feasible.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ofa_hw.search.problem import Flags, Problem
 from ofa_hw.spaces import Rows
 
 _PAIRS = 32
+_SINGLES = 8
+_OLDEST = 8
 _MOST_STEPS = 60
 _LEAST_GAIN = 1e-9
 
@@ -23,16 +26,25 @@ _LEAST_GAIN = 1e-9
 def polish(problem: Problem, rows: Rows) -> Rows:
     """Climbs from each of some feasible canonical rows; returns where they end, (n, genes)."""
     rows = rows.copy()
-    climbing = np.arange(len(rows))
+    moves = np.array(problem.moves, np.int64).reshape(-1, 2)
+    gains = np.zeros((len(rows), len(moves)))
+    age = np.full(len(rows), _OLDEST)  # steps since the gains were measured
+    climbing = np.arange(len(rows) if len(moves) else 0)
     for _ in range(_MOST_STEPS):
-        if not len(climbing) or not problem.moves:
+        if not len(climbing):
             break
-        stepped, improved = _step(problem, rows[climbing])
+        old = climbing[age[climbing] >= _OLDEST]
+        gains[old], age[old] = _gains(problem, rows[old], moves), 0
+        stepped, improved = _step(problem, rows[climbing], gains[climbing], moves)
         rows[climbing] = stepped
+        gains[climbing] = _from_here(gains[climbing], stepped, moves)
+        # Where old gains lead no further, new ones may; where new ones do not, it is the end.
+        ended = ~improved & (age[climbing] == 0)
+        age[climbing] = np.where(improved, age[climbing] + 1, _OLDEST)
         # Starts that have met go on as one.
         first = np.zeros(len(climbing), np.bool_)
         first[np.unique(problem.ids(stepped), return_index=True)[1]] = True
-        climbing = climbing[improved & first]
+        climbing = climbing[~ended & first]
     return rows
 
 
@@ -50,29 +62,44 @@ def polish_exactly(problem: Problem, row: Rows) -> Rows:
     return row
 
 
-def _step(problem: Problem, rows: Rows) -> tuple[Rows, Flags]:
+def _gains(problem: Problem, rows: Rows, moves: Rows) -> Floats:
+    """What each single move adds to the value of each row, feasible or not, (n, moves)."""
+    if not len(rows):
+        return np.empty((0, len(moves)))
+    singles = np.concatenate([_moved(row[None], moves) for row in rows])
+    values = problem.values(problem.canonical(singles)).reshape(len(rows), len(moves))
+    gains: Floats = values - problem.values(rows)[:, None]
+    return gains
+
+
+def _from_here(gains: Floats, rows: Rows, moves: Rows) -> Floats:
+    """Gains (n, moves) shifted so that what each gene has now gains nothing."""
+    place = np.zeros(moves.max(axis=0) + 1, np.int64)
+    place[moves[:, 0], moves[:, 1]] = np.arange(len(moves))
+    now = place[moves[:, 0], rows[:, moves[:, 0]]]  # (n, moves), the move that changes nothing
+    shifted: Floats = gains - np.take_along_axis(gains, now, axis=1)
+    return shifted
+
+
+def _step(problem: Problem, rows: Rows, gains: Floats, moves: Rows) -> tuple[Rows, Flags]:
     """The best neighbour found of each row, or the row itself where none is better."""
-    moves = np.array(problem.moves, np.int64)
-    n, m = len(rows), len(moves)
-    singles = np.concatenate([_moved(rows[i : i + 1], moves) for i in range(n)])
     base_costs, base_values = problem.tables.evaluate(rows), problem.values(rows)
-    costs = problem.tables.evaluate(singles).reshape(n, m, -1)
-    singles = problem.canonical(singles)
-    values = problem.values(singles).reshape(n, m)
-    singles = singles.reshape(n, m, -1)
     pairs = _pairs(moves)
     pools, owners = [], []
-    for i in range(n):
-        gain, extra = values[i] - base_values[i], costs[i] - base_costs[i]
-        fits = (costs[i] <= problem.limits).all(axis=1) & (gain > 0)
-        likely = _likely_pairs(pairs, gain, extra, problem.limits - base_costs[i])
+    for i, gain in enumerate(gains):
+        singles = _moved(rows[i : i + 1], moves)
+        costs = problem.tables.evaluate(singles)
+        fits = np.flatnonzero((costs <= problem.limits).all(axis=1) & (gain > 0))
+        fits = fits[np.argsort(-gain[fits])[:_SINGLES]]
+        extra, slack = costs - base_costs[i], problem.limits - base_costs[i]
+        likely = _likely_pairs(pairs, gain, extra, slack)
         both = _moved_twice(rows[i : i + 1], moves, pairs[0][likely], pairs[1][likely])
-        pools += [singles[i][fits], problem.canonical(both)]
-        owners.append(np.full(int(fits.sum()) + len(likely), i))
-    pool, owner = np.concatenate(pools), np.concatenate(owners)
+        pools += [singles[fits], both]
+        owners.append(np.full(len(fits) + len(likely), i))
+    pool, owner = problem.canonical(np.concatenate(pools)), np.concatenate(owners)
     kept = problem.feasible(pool)
     pool, owner = pool[kept], owner[kept]
-    stepped, improved = rows.copy(), np.zeros(n, np.bool_)
+    stepped, improved = rows.copy(), np.zeros(len(rows), np.bool_)
     if len(pool):
         found = problem.values(pool)
         for position in np.lexsort((found, owner)):  # the best of each owner comes last

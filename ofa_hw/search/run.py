@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
-from ofa_hw.errors import SpecError, TableError
-from ofa_hw.ops import OpSpec
+from ofa_hw.errors import SpecError
 from ofa_hw.predictor import AccuracyPredictor, ResolutionAware
-from ofa_hw.search.costs import (
-    COSTS,
-    Constraint,
-    Cost,
-    CostModel,
-    IntervalModel,
-    latency_cost,
-    latency_costs,
-)
+from ofa_hw.search.costs import Constraint, Cost, CostModel, latency_costs
 from ofa_hw.search.evolution import evolve, refine, select
 from ofa_hw.search.factors import FactorTables, compile_costs, covered_resolutions
 from ofa_hw.search.feasible import cost_range, feasible_rows
+from ofa_hw.search.limits import at_confidence, latency_constraints, size_limits
 from ofa_hw.search.polish import polish_exactly
 from ofa_hw.search.problem import Problem
 from ofa_hw.search.types import Candidate, SearchResult, Step
 from ofa_hw.spaces import Allowed, Rows, SearchSpace
 
+ROUNDS: Final = 8
+
 _POPULATION = 200
-_STARTS = 16
+_STARTS = 60
 
 
 def search(
@@ -45,7 +39,7 @@ def search(
     peak_bytes: float | None = None,
     constraints: Iterable[Constraint] = (),
     confidence: float | None = None,
-    rounds: int = 16,
+    rounds: int = ROUNDS,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the most accurate network within limits.
@@ -57,7 +51,8 @@ def search(
         latency_ms: The budget, in milliseconds; one a table.
         resolutions: Input resolutions to choose from; by default all that the tables cover and
             the predictor knows.
-        restrict: Allowed values of other fields, e.g. `{"kernel_sizes": (3, 5)}`.
+        restrict: Allowed values of other fields or of single genes, e.g. `{"kernel_sizes": (3, 5),
+            "depths[0]": (2,)}`.
         macs: Limit of the multiply-accumulates of one image.
         params: Limit of the parameters.
         weight_bytes: Limit of the float32 weights.
@@ -74,19 +69,12 @@ def search(
         InfeasibleError: If no network is within the limits; it names the nearest values.
     """
     known = known_resolutions(predictor, space)
-    limited = _latency_constraints(lut, latency_ms)
+    limited = latency_constraints(lut, latency_ms)
     if confidence is not None:
         allowed = _allowed(space, [c.cost for c in limited], resolutions, restrict, known)
         network = space.decode(np.array([[indices[0] for indices in allowed]]))[0]
-        limited = _at_confidence(lut, limited, confidence, space.ops(network))
-    for name, limit in (
-        ("macs", macs),
-        ("params", params),
-        ("weight_bytes", weight_bytes),
-        ("peak_bytes", peak_bytes),
-    ):
-        if limit is not None:
-            limited.append(Constraint(COSTS[name], limit))
+        limited = at_confidence(lut, limited, confidence, space.ops(network))
+    limited += size_limits(macs, params, weight_bytes, peak_bytes)
     limited += constraints
     rng = np.random.default_rng(seed)
     tables = compile_for(space, [c.cost for c in limited], resolutions, restrict, known)
@@ -94,9 +82,17 @@ def search(
     rows = feasible_rows(tables, [c.at_most for c in limited], 2 * _POPULATION, rng=rng)
     history: list[Step] = []
     rows = evolve(problem, rows, rng=rng, generations=8, population=_POPULATION, history=history)
-    starts = select(problem, rows, 0, max(1, _STARTS // len(tables.allowed[0])))
+    resolutions_left = len(tables.allowed[0])
+    starts = select(problem, rows, 0, max(1, _STARTS // resolutions_left))
     pool = refine(
-        problem, starts, rng=rng, rounds=rounds, population=32, children=16, history=history
+        problem,
+        starts,
+        rng=rng,
+        rounds=rounds,
+        population=10,
+        each=max(1, _STARTS // (2 * resolutions_left)),
+        children=16,
+        history=history,
     )
     best = polish_exactly(problem, pool[:1])
     history.append(Step(problem.distinct, float(problem.values(best)[0])))
@@ -133,49 +129,6 @@ def known_resolutions(predictor: AccuracyPredictor, space: SearchSpace) -> tuple
             f"load it with load_predictor(path, space=...) or search {predictor.space.name}"
         )
     return predictor.resolutions if isinstance(predictor, ResolutionAware) else space.resolutions
-
-
-def _latency_constraints(
-    lut: CostModel | Sequence[CostModel], latency_ms: float | Sequence[float]
-) -> list[Constraint]:
-    costs = latency_costs(lut)
-    budgets = list(latency_ms) if isinstance(latency_ms, Sequence) else [latency_ms]
-    if len(costs) != len(budgets) or not costs:
-        raise SpecError(f"{len(costs)} latency tables need as many budgets, got {len(budgets)}")
-    return [Constraint(cost, budget) for cost, budget in zip(costs, budgets, strict=True)]
-
-
-def _at_confidence(
-    lut: CostModel | Sequence[CostModel],
-    limited: Sequence[Constraint],
-    confidence: float,
-    ops: Sequence[OpSpec],
-) -> list[Constraint]:
-    """The budgets on the upper ends of the intervals; the estimates stay, for the report."""
-    estimates = [Constraint(constraint.cost, math.inf) for constraint in limited]
-    models = lut if isinstance(lut, Sequence) else [lut]
-    uppers = [
-        Constraint(
-            latency_cost(
-                model,
-                name=f"upper_{constraint.cost.name}",
-                scale=_upper_end(model, confidence, ops),
-            ),
-            constraint.at_most,
-        )
-        for model, constraint in zip(models, limited, strict=True)
-    ]
-    return estimates + uppers
-
-
-def _upper_end(model: CostModel, confidence: float, ops: Sequence[OpSpec]) -> float:
-    """The upper end of the prediction interval over the estimate, the same for any `ops`."""
-    if not isinstance(model, IntervalModel):
-        raise TableError(
-            f"a confidence of {confidence:g} needs a calibrated latency table, got given rows; "
-            "pass a table, or drop the confidence"
-        )
-    return model.latency_interval_ms(ops, confidence)[1] / model.latency_ms(ops)
 
 
 def compile_for(

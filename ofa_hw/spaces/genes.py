@@ -91,31 +91,35 @@ class Genome:
         return dependents
 
     def allowed(self, restrict: Mapping[str, Sequence[Choice]]) -> Allowed:
-        """Which choices of each gene are left when some fields are restricted.
+        """Which choices of each gene are left when some fields or single genes are restricted.
 
         Args:
-            restrict: The values allowed in a field, e.g. `{"resolution": [32], "kernel_sizes":
-                [3, 5]}`. A gene that has one choice only keeps it.
+            restrict: The values allowed in a field or in one gene, e.g. `{"resolution": [32],
+                "kernel_sizes": [3, 5], "depths[0]": [2]}`; where both are given, both hold. A gene
+                that has one choice only keeps it, unless it is named itself.
 
         Returns:
             For each gene the indices into its choices, ascending.
 
         Raises:
-            SpecError: If there is no such field, or a gene is left without a choice.
+            SpecError: If there is no such field or gene, or a gene is left without a choice.
         """
         fields = {gene.field for gene in self.genes}
-        if unknown := sorted(restrict.keys() - fields):
+        if unknown := sorted(restrict.keys() - fields - {gene.name for gene in self.genes}):
             raise SpecError(
                 f"{self.name} cannot restrict {', '.join(unknown)}; "
-                f"it has {', '.join(sorted(fields))}"
+                f"it has {', '.join(sorted(fields))}, and of each its genes, "
+                f"e.g. {self.genes[-1].name}"
             )
         allowed = []
         for gene in self.genes:
-            wanted = restrict.get(gene.field, gene.choices)
-            kept = tuple(i for i, choice in enumerate(gene.choices) if choice in wanted)
-            if len(gene.choices) == 1:
+            of_field = restrict.get(gene.field, gene.choices)
+            own = restrict.get(gene.name, gene.choices)
+            kept = tuple(i for i, c in enumerate(gene.choices) if c in of_field and c in own)
+            if len(gene.choices) == 1 and gene.choices[0] in own:
                 kept = (0,)
             if not kept:
+                wanted = own if gene.name in restrict else of_field
                 raise SpecError(
                     f"{gene.name} of {self.name} is one of {', '.join(map(str, gene.choices))}; "
                     f"none is left of {', '.join(map(str, wanted)) or 'nothing'}"

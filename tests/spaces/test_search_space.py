@@ -268,3 +268,29 @@ def test_known_space_is_not_replaced() -> None:
 def test_unknown_resolution_is_refused_with_those_that_exist() -> None:
     with pytest.raises(SpecError, match="128 to 224 in steps of 4"):
         get_space("ofa_resnet50").largest(300)
+
+
+def test_single_genes_are_restricted_and_join_their_field() -> None:
+    space = get_space("tiny")
+    allowed = space.allowed({"kernel_sizes": [3, 5], "kernel_sizes[3]": [5, 7], "depths[0]": [2]})
+    left = {
+        gene.name: [gene.choices[i] for i in kept]
+        for gene, kept in zip(space.genes, allowed, strict=True)
+    }
+    assert left["kernel_sizes[3]"] == [5]
+    assert left["kernel_sizes[4]"] == [3, 5]
+    assert (left["depths[0]"], left["depths[1]"]) == ([2], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("restrict", "message"),
+    [
+        ({"kernel_sizes[9]": [3]}, r"cannot restrict kernel_sizes\[9\]"),
+        ({"kernel_sizes[3]": [4]}, r"kernel_sizes\[3\] .* none is left of 4"),
+        ({"kernel_sizes": [3], "kernel_sizes[3]": [7]}, "none is left of 7"),
+    ],
+    ids=["no such gene", "no such value", "field and gene exclude each other"],
+)
+def test_restrictions_of_single_genes_that_leave_nothing_are_refused(restrict, message) -> None:
+    with pytest.raises(SpecError, match=message):
+        get_space("tiny").allowed(restrict)

@@ -1,0 +1,75 @@
+"""write_page: a front as one HTML page, in which points can be picked and read."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ofa_hw.search.costs import CostModel
+from ofa_hw.search.types import Candidate
+from ofa_hw.spaces import SearchSpace
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    points: Sequence[Candidate],
+    *,
+    space: SearchSpace,
+    lut: CostModel,
+    title: str,
+    command: Callable[[Candidate], str],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a front as a page that needs nothing beside itself.
+
+    It plots top-1 against latency. A picked point shows its sub-network, the command that searches
+    at its latency and the latency of each of its operators; `page.html#p3` opens with point 3.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        points: The networks, by latency ascending.
+        space: Which they are of.
+        lut: The first table of the search.
+        title: Heading of the page.
+        command: Gives the command line that leads to a point.
+        facts: What else to say of the search, by name.
+    """
+    data = {
+        "title": title,
+        "facts": dict(facts or {}),
+        "overhead_ms": 0.0 if isinstance(lut, Mapping) else lut.overhead_ms,
+        "points": [_describe(point, space, lut, command(point)) for point in points],
+    }
+    # A "</script>" inside the data would end it.
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    template = (importlib.resources.files("ofa_hw.search") / "page.html").read_text("utf-8")
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(template.replace("{{DATA}}", text), "utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _describe(point: Candidate, space: SearchSpace, lut: CostModel, command: str) -> dict[str, Any]:
+    resolution = point.spec.resolution
+    return {
+        "top1": point.top1,
+        "latency_ms": point.latency_ms,
+        "costs": {
+            **point.costs,
+            "macs": space.macs(point.spec),
+            "params": space.params(point.spec),
+        },
+        "spec": json.loads(point.spec.to_json()),
+        "command": command,
+        "blocks": [
+            [str(op), lut[op] if isinstance(lut, Mapping) else lut.op_latency_ms(op, resolution)]
+            for op in space.ops(point.spec)
+        ],
+    }
