@@ -223,6 +223,33 @@ def calibrate(
     _print_report(validation_report(calibrated, get_space(calibrated.header.space or "")), as_json)
 
 
+@lut.command(epilog="Example: ofa-hw lut plot tiny.jsonl --output tiny.html")
+def plot(
+    table: TableArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write, .html.", metavar="FILE")
+    ],
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a table's rows by block and resolution, and its estimates against measured networks."""
+    from ofa_hw.errors import OutputExistsError, TableError
+    from ofa_hw.latency import load_table
+    from ofa_hw.latency.plot import plot_table
+
+    if output.exists() and not force:
+        raise OutputExistsError(output)
+    page = plot_table(load_table(table))
+    try:
+        output.write_text(page)
+    except OSError as error:
+        raise TableError(f"cannot write {output}: {error.strerror}") from error
+    if as_json:
+        print_json({"page": str(output), "bytes": len(page.encode())})
+    else:
+        print(f"{output}: {len(page.encode()) / 1e6:.1f} MB, open it in a browser")
+
+
 def _print_report(report: ValidationReport, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())

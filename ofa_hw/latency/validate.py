@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ofa_hw.errors import TableError
 from ofa_hw.graph import network_graph, op_graph
@@ -140,12 +141,9 @@ def validation_report(table: LatencyTable, space: SearchSpace) -> ValidationRepo
     level_ms = table.sentinel_ms
     first, _ = measured_ms(networks, level_ms)
     raw = error_figures(estimates_ms(replace(table, calibration=None), networks), first)
-    calibrated = interpolated = None
-    if table.calibration and len(table.calibration.residuals) <= len(networks):
-        count = len(table.calibration.residuals)
-        unseen = first[:count] / (1 + np.array(table.calibration.residuals))
-        fresh = estimates_ms(table, networks[count:])
-        calibrated = error_figures(np.concatenate([unseen, fresh]), first)
+    unseen = unseen_estimates_ms(table, space)
+    calibrated = None if unseen is None else error_figures(unseen, first)
+    interpolated = None
     between = table.interpolated(space.table_ops())
     if others := between.validated(interpolated=True):
         interpolated = error_figures(
@@ -154,6 +152,20 @@ def validation_report(table: LatencyTable, space: SearchSpace) -> ValidationRepo
     return ValidationReport(
         table.name, raw, calibrated, noise_floor(networks, level_ms), interpolated
     )
+
+
+def unseen_estimates_ms(table: LatencyTable, space: SearchSpace) -> npt.NDArray[np.float64] | None:
+    """The calibrated estimate of each of `table.validated()`, by a fit that had not seen it, (n,).
+
+    None of a table that is not calibrated.
+    """
+    networks, calibration = table.validated(), table.calibration
+    if calibration is None or len(calibration.residuals) > len(networks):
+        return None
+    count = len(calibration.residuals)
+    first, _ = measured_ms(networks[:count], table.sentinel_ms)
+    fresh = [table.latency_ms(space.ops(network.spec)) for network in networks[count:]]
+    return np.concatenate([first / (1 + np.array(calibration.residuals)), fresh])
 
 
 def _draw(
