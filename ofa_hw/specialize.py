@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ofa_hw.errors import ExportError
-from ofa_hw.graph import Graph
-from ofa_hw.search import SearchResult
+from ofa_hw.errors import ExportError, SpecError
+from ofa_hw.search import ROUNDS, Candidate, Constraint, SearchResult
 from ofa_hw.search import search as run_search
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 
@@ -24,8 +22,11 @@ if TYPE_CHECKING:
     from ofa_hw.graph.ir import Array
     from ofa_hw.latency import LatencyTable
     from ofa_hw.predictor import AccuracyPredictor
+    from ofa_hw.profiling import Profiler, SamplingPlan
+    from ofa_hw.shortlist import MeasuredCandidate
 
     CalibrationImages: TypeAlias = Callable[[int], Iterable[torch.Tensor]]
+    Table: TypeAlias = LatencyTable | str | Path
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Subnet:
         space: The space it lies in.
         spec: What it is.
         top1: Its predicted top-1 fraction.
-        latency_ms: Its predicted latency, in milliseconds.
-        table: Name of the table that the latency is from.
+        latency_ms: Its predicted latency, in milliseconds, by the first table.
+        table: Name of the table that the latency is from; of several, all their names.
         result: The whole search.
         module: The network with its weights, in eval mode; None where no weights were given.
+        measured_ms: Its latency on the device, in milliseconds; None where nobody measured it.
+        measured: Every candidate that was measured, the most accurate first.
     """
 
     space: SearchSpace
@@ -49,16 +52,8 @@ class Subnet:
     table: str
     result: SearchResult
     module: nn.Module | None
-
-    @cached_property
-    def graph(self) -> Graph:
-        """The network with its weights, as it is lowered, for one image at a time.
-
-        Raises:
-            ExportError: If no weights were given.
-        """
-        shape = (1, self.space.in_channels, self.spec.resolution, self.spec.resolution)
-        return Graph.from_torch(self._weighted(), shape)
+    measured_ms: float | None = None
+    measured: tuple[MeasuredCandidate, ...] = ()
 
     def export(
         self, path: str | Path, *, images: Array | None = None, force: bool = False
@@ -75,21 +70,13 @@ class Subnet:
             OutputExistsError: If there is such a file and `force` is false.
             ParityError: If the file computes something else than the network.
         """
-        from ofa_hw.export import export_graph
+        from ofa_hw.export import export_module
 
-        module = self._weighted()
-
-        def reference(x: Array) -> Array:
-            import torch
-
-            with torch.inference_mode():
-                outputs: Array = module(torch.from_numpy(x)).numpy()
-            return outputs
-
-        return export_graph(
-            self.graph,
+        side = self.spec.resolution
+        return export_module(
+            self._weighted(),
+            (1, self.space.in_channels, side, side),
             path,
-            reference=reference,
             images=images,
             metadata=self.metadata(),
             force=force,
@@ -97,24 +84,38 @@ class Subnet:
 
     def metadata(self) -> dict[str, str]:
         """What is written into every exported file: where the network is from."""
-        return {
+        facts = {
             "ofa_hw.version": version("ofa-hw"),
             "ofa_hw.spec": self.spec.to_json(),
             "ofa_hw.table": self.table,
             "ofa_hw.predicted_latency_ms": f"{self.latency_ms:.4f}",
             "ofa_hw.predicted_top1": f"{self.top1:.4f}",
         }
+        if self.measured_ms is not None:
+            facts["ofa_hw.measured_latency_ms"] = f"{self.measured_ms:.4f}"
+        return facts
 
     def summary(self) -> dict[str, Any]:
-        """The choice and its costs, for JSON."""
-        return {
+        """The choice, its costs and what was measured, for JSON."""
+        chosen = {
             "spec": json.loads(self.spec.to_json()),
             "predicted_top1": self.top1,
             "predicted_latency_ms": self.latency_ms,
             "table": self.table,
             "macs": self.space.macs(self.spec),
             "params": self.space.params(self.spec),
+            "costs": dict(self.candidate.costs),
         }
+        if self.measured:
+            chosen["measured_latency_ms"] = self.measured_ms
+            chosen["candidates"] = [candidate.summary() for candidate in self.measured]
+        return chosen
+
+    @property
+    def candidate(self) -> Candidate:
+        """The choice as the search saw it, with all its costs."""
+        known = (self.result.best, *self.result.front)
+        return next(candidate for candidate in known if candidate.spec == self.spec)
 
     def _weighted(self) -> nn.Module:
         if self.module is None:
@@ -129,54 +130,121 @@ def specialize(
     space: str | SearchSpace,
     *,
     predictor: AccuracyPredictor | str | Path,
-    lut: LatencyTable | str | Path,
-    latency_ms: float,
+    lut: Table | Sequence[Table],
+    latency_ms: float | Sequence[float],
     weights: str | Path | Mapping[str, torch.Tensor] | None = None,
     calibration: CalibrationImages | None = None,
     resolutions: Sequence[int] | None = None,
+    restrict: Mapping[str, Sequence[int | float]] | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    weight_bytes: float | None = None,
+    peak_bytes: float | None = None,
+    constraints: Iterable[Constraint] = (),
+    confidence: float | None = None,
+    rounds: int = ROUNDS,
     seed: int = 0,
+    measure_top: int | None = None,
+    profiler: Profiler | str | None = None,
+    plan: SamplingPlan | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Subnet:
     """Finds the most accurate sub-network within a latency budget, and takes it from the supernet.
 
     Args:
         space: A search space or its name.
         predictor: An accuracy predictor, or the file of one.
-        lut: A latency table, its file, or the name of a bundled one.
-        latency_ms: The budget, in milliseconds.
+        lut: A latency table, its file, or the name of a bundled one; several for one network on
+            several devices.
+        latency_ms: The budget, in milliseconds; one a table.
         weights: The supernet's checkpoint; without, the sub-network cannot be exported.
         calibration: Gives batches of training images (N, C, H, W) at a resolution, on which the
             sub-network's batch norms are calibrated; without, they keep the supernet's statistics,
             which costs accuracy.
-        resolutions: Input resolutions to choose from; by default those the table covers.
+        resolutions: Input resolutions to choose from; by default those the tables cover.
+        restrict: Allowed values of fields or single genes, e.g. `{"kernel_sizes": (3, 5)}`.
+        macs: Limit of the multiply-accumulates of one image.
+        params: Limit of the parameters.
+        weight_bytes: Limit of the float32 weights.
+        peak_bytes: Limit of the activations alive at once, batch 1 in float32.
+        constraints: Limits of other costs.
+        confidence: Applies the budgets to the upper end of the tables' prediction intervals.
+        rounds: How long to search.
         seed: Of the search; the same seed gives the same sub-network.
+        measure_top: Measures this many of the best networks found on the device, and ships the most
+            accurate whose measured latency meets the budget.
+        profiler: What measures them: a profiler, or the name of a backend, which is opened with the
+            table's settings; by default the backend that filled the first table.
+        plan: How well to measure.
+        progress: Called with networks measured and networks in all.
 
     Returns:
         The sub-network.
 
     Raises:
         SpecError: If the space, a resolution, the table's or the predictor's space is wrong.
-        InfeasibleError: If no sub-network is as fast; it names the smallest reachable latency.
-        TableError: If the table cannot be read or lacks rows.
+        InfeasibleError: If no sub-network is as fast, by the table or when measured; it names what
+            is nearest.
+        TableError: If a table cannot be read or lacks rows.
         CheckpointError: If the weights or the predictor's file are damaged or of another network.
+        ProfilerError: If the device cannot measure.
     """
     from ofa_hw.latency import load_table
     from ofa_hw.predictor import load_predictor
 
+    if profiler is not None and measure_top is None:
+        raise SpecError("a profiler measures nothing unless measure_top says how many networks")
     space = get_space(space) if isinstance(space, str) else space
-    table = load_table(lut) if isinstance(lut, str | Path) else lut
+    sources = lut if isinstance(lut, Sequence) and not isinstance(lut, str) else [lut]
+    tables = [load_table(each) if isinstance(each, str | Path) else each for each in sources]
     if isinstance(predictor, str | Path):
         predictor = load_predictor(predictor, space=space)
     result = run_search(
         space,
         predictor=predictor,
-        lut=table,
+        lut=tables,
         latency_ms=latency_ms,
         resolutions=resolutions,
+        restrict=restrict,
+        macs=macs,
+        params=params,
+        weight_bytes=weight_bytes,
+        peak_bytes=peak_bytes,
+        constraints=constraints,
+        confidence=confidence,
+        rounds=rounds,
         seed=seed,
     )
     best = result.best
+    measured_ms: float | None = None
+    measured: tuple[MeasuredCandidate, ...] = ()
+    if measure_top is not None:
+        from ofa_hw.shortlist import measure_best
+
+        chosen, measured = measure_best(
+            space,
+            result.front,
+            count=measure_top,
+            tables=tables,
+            budgets_ms=latency_ms if isinstance(latency_ms, Sequence) else [latency_ms],
+            profiler=profiler,
+            plan=plan,
+            progress=progress,
+        )
+        best, measured_ms = chosen.candidate, chosen.measured_ms
     module = None if weights is None else _extract(space, best.spec, weights, calibration)
-    return Subnet(space, best.spec, best.top1, best.latency_ms, table.name, result, module)
+    names = ", ".join(table.name for table in tables)
+    return Subnet(
+        space,
+        best.spec,
+        best.top1,
+        best.latency_ms,
+        names,
+        result,
+        module,
+        measured_ms,
+        measured,
+    )
 
 
 def _extract(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,17 @@ from typing import Annotated
 import typer
 
 from ofa_hw.cli.app import app
+from ofa_hw.cli.limits import (
+    ConfidenceOption,
+    LutOption,
+    MacsOption,
+    ParamsOption,
+    PeakBytesOption,
+    PredictorOption,
+    RestrictOption,
+    WeightBytesOption,
+    parse_restrict,
+)
 from ofa_hw.cli.options import (
     ForceOption,
     JsonOption,
@@ -17,7 +29,8 @@ from ofa_hw.cli.options import (
     SpaceOption,
     parse_resolutions,
 )
-from ofa_hw.cli.output import print_json
+from ofa_hw.cli.output import print_json, print_table, progress_bar
+from ofa_hw.cli.search import print_candidate
 
 
 @app.command(
@@ -26,11 +39,11 @@ from ofa_hw.cli.output import print_json
 )
 def specialize(
     space: SpaceOption,
-    lut: Annotated[
-        str, typer.Option(help="A table's file, a folder, or a bundled name.", metavar="TABLE")
+    lut: LutOption,
+    predictor: PredictorOption,
+    latency_ms: Annotated[
+        list[float], typer.Option(help="The budget, in milliseconds; one a table.", metavar="MS")
     ],
-    predictor: Annotated[Path, typer.Option(help="An accuracy predictor's file.", metavar="FILE")],
-    latency_ms: Annotated[float, typer.Option(help="The budget, in milliseconds.", metavar="MS")],
     weights: Annotated[
         Path | None, typer.Option(help="The supernet's checkpoint.", metavar="FILE")
     ] = None,
@@ -43,17 +56,49 @@ def specialize(
         typer.Option(help="File to write, .onnx or .tflite; repeat for more.", metavar="FILE"),
     ] = None,
     resolutions: ResolutionsOption = None,
+    restrict: RestrictOption = None,
+    macs: MacsOption = None,
+    params: ParamsOption = None,
+    weight_bytes: WeightBytesOption = None,
+    peak_bytes: PeakBytesOption = None,
+    confidence: ConfidenceOption = None,
+    measure_top: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure this many of the best networks on the device, and ship the best that "
+            "meets the budget there.",
+            min=1,
+            metavar="N",
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="What measures them; by default the backend that filled the first table.",
+            metavar="NAME",
+        ),
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
+    ] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the most accurate sub-network within a latency budget, and export it."""
+    """Find the most accurate sub-network within a latency budget, and export it.
+
+    `ofa-hw search` takes the same options and needs no weights.
+    """
     from ofa_hw.export import check_output
+    from ofa_hw.latency import load_table
+    from ofa_hw.shortlist import open_like
     from ofa_hw.specialize import specialize as run_specialize
 
     paths = export or []
     if paths and weights is None:
         raise typer.BadParameter("--export needs the weights: pass --weights CHECKPOINT")
+    if measure_top is None and (backend or serial):
+        raise typer.BadParameter("--backend and --serial measure nothing without --measure-top N")
     for path in paths:
         check_output(path, force=force)
     calibration = None
@@ -61,16 +106,32 @@ def specialize(
         from ofa_hw.training import calibration_batches, get_data
 
         calibration = partial(calibration_batches, get_data(data))
-    subnet = run_specialize(
-        space,
-        predictor=predictor,
-        lut=lut,
-        latency_ms=latency_ms,
-        weights=weights,
-        calibration=calibration,
-        resolutions=parse_resolutions(resolutions),
-        seed=seed,
-    )
+    tables = [load_table(source) for source in lut]
+    with ExitStack() as opened:
+        profiler = progress = None
+        if measure_top is not None:
+            profiler = open_like(tables, backend or tables[0].device.backend, serial)
+            opened.callback(profiler.close)
+            progress = opened.enter_context(progress_bar("measuring networks"))
+        subnet = run_specialize(
+            space,
+            predictor=predictor,
+            lut=tables,
+            latency_ms=latency_ms,
+            weights=weights,
+            calibration=calibration,
+            resolutions=parse_resolutions(resolutions),
+            restrict=parse_restrict(restrict),
+            macs=macs,
+            params=params,
+            weight_bytes=weight_bytes,
+            peak_bytes=peak_bytes,
+            confidence=confidence,
+            seed=seed,
+            measure_top=measure_top,
+            profiler=profiler,
+            progress=progress,
+        )
     files = [subnet.export(path, force=force) for path in paths]
     if as_json:
         written = [
@@ -79,22 +140,24 @@ def specialize(
         ]
         print_json({**subnet.summary(), "files": written})
         return
-    spec = subnet.spec
-    print(f"predicted top-1    {subnet.top1:.2%}")
-    print(f"predicted latency  {subnet.latency_ms:.3f} ms (budget {latency_ms:g} ms)")
-    print(f"MACs, parameters   {subnet.space.macs(spec):,}, {subnet.space.params(spec):,}")
-    print(f"resolution         {spec.resolution}")
-    print(f"depths             {_row(spec.depths)}")
-    print(f"kernel sizes       {_row(spec.kernel_sizes)}")
-    print(f"expand ratios      {_row(spec.expand_ratios)}")
-    if spec.width_indices:
-        print(f"width indices      {_row(spec.width_indices)}")
+    print_candidate(subnet.candidate)
+    if subnet.measured:
+        print(f"{'measured latency':<18} {subnet.measured_ms:.3f} ms")
+        print_table(
+            ("candidate", "predicted top-1", "predicted ms", "measured ms", "off by"),
+            [
+                (
+                    "shipped" if c.candidate == subnet.candidate else "",
+                    f"{c.candidate.top1:.2%}",
+                    f"{c.predicted_ms:.3f}",
+                    f"{c.measured_ms:.3f}",
+                    f"{c.measured_ms / c.predicted_ms - 1:+.1%}",
+                )
+                for c in subnet.measured
+            ],
+        )
     for file in files:
         size = file.size_bytes / 1e6
         print(
             f"{file.path}: {size:.2f} MB, within {file.max_relative_error:.0e} of torch's outputs"
         )
-
-
-def _row(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:g}" if value else "-" for value in values)

@@ -30,7 +30,7 @@ def write_page(
     at its latency and the latency of each of its operators; `page.html#p3` opens with point 3.
 
     Args:
-        path: Where to; an existing file is replaced.
+        path: Where to; an existing file is replaced, and a folder made that is not there.
         points: The networks, by latency ascending.
         space: Which they are of.
         lut: The first table of the search.
@@ -49,6 +49,7 @@ def write_page(
     template = (importlib.resources.files("ofa_hw.search") / "page.html").read_text("utf-8")
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         beside.write_text(template.replace("{{DATA}}", text), "utf-8")
         beside.replace(path)
