@@ -77,7 +77,7 @@ def train(
             execution=execution,
             workers=workers,
             pace=Pace(checkpoint_seconds, evaluate_epochs),
-            progress=progress,
+            progress=progress if workers.writes else None,
         )
     if not workers.writes:
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ofa_hw.errors import CheckpointError
+from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import Batch, ImageData
 from ofa_hw.training.execution import Execution, Workers
@@ -90,10 +90,16 @@ def train(
             besides `net`.
 
     Raises:
+        SpecError: If the workers cannot share a batch evenly, or there is not one batch of images.
         CheckpointError: If the loss becomes infinite or not a number; it names the step and the
             sub-network that gave it.
     """
     execution, workers = execution or Execution(), workers or Workers()
+    if recipe.batch_size % workers.size:
+        raise SpecError(
+            f"a batch of {recipe.batch_size} images does not go evenly into {workers.size} "
+            "workers; change the batch_size of the recipe"
+        )
     state = start or TrainingState()
     per_epoch = epoch_steps(recipe, data)
     counts = [phase_steps(phase, per_epoch) for phase in recipe.phases]

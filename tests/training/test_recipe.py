@@ -79,5 +79,5 @@ def test_a_wrong_recipe_is_refused_with_what_is_wrong(text: str, message: str) -
 
 @pytest.mark.parametrize("name", ["papr", "missing.toml"])
 def test_an_unknown_recipe_is_answered_with_those_there_are(name: str) -> None:
-    with pytest.raises(SpecError, match="digits, paper"):
+    with pytest.raises(SpecError, match="digits, paper, quick"):
         get_recipe(name)

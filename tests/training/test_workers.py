@@ -1,0 +1,174 @@
+"""Several processes, several parts of a batch, other precisions: what stays equal and what not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ofa_hw.errors import SpecError
+from ofa_hw.supernet import Supernet, load_supernet
+from ofa_hw.training import DigitsData, Execution, Recipe, ShrinkingPhase, Workers, train
+from ofa_hw.training.step import accumulate_gradients, make_optimizer, sample_specs, train_step
+
+PHASE = ShrinkingPhase("all", 1, 0.1, kernel_sizes=9, depths=9, expand_ratios=9, subnets_per_step=2)
+RECIPE = Recipe("one", (PHASE,), batch_size=40)
+# Run by torchrun in two processes; the step is that of `step` below with half the images.
+PROGRAM = """
+import sys
+import torch
+from ofa_hw.training import DigitsData, Execution, Recipe, ShrinkingPhase, join_workers, train
+from ofa_hw.training.step import make_optimizer, sample_specs, train_step
+from ofa_hw.supernet import load_supernet
+
+torch.set_num_threads(1)
+workers = join_workers()
+phase = ShrinkingPhase("all", 1, 0.1, kernel_sizes=9, depths=9, expand_ratios=9, subnets_per_step=2)
+recipe = Recipe("one", (phase,), batch_size=40)
+images, labels = next(DigitsData().batches("train", 24, 40))
+found = {}
+for norms in ("frozen", "batch"):
+    net = load_supernet("tiny").train(norms == "batch")
+    optimizer = make_optimizer(net, recipe)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    specs = sample_specs(net, phase.allowed(net.space), phase, 24, seed=(0,))
+    mine = slice(workers.rank, None, workers.size)
+    loss = train_step(
+        net, None, optimizer, recipe, specs, images[mine], labels[mine], workers=workers
+    )
+    found[norms] = {"loss": torch.tensor(loss), **net.state_dict()}
+net = load_supernet("tiny")
+phases = (ShrinkingPhase("full", 0.1, 0.1), ShrinkingPhase("all", 0.1, 0.1, depths=9))
+short = Recipe("short", phases, 50)
+train(net, DigitsData(), short, workers=workers)
+found["run"] = net.state_dict()
+torch.save(found, f"{sys.argv[1]}/{workers.rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """What two workers had after the same step, by rank."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "program.py").write_text(PROGRAM)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(folder / "program.py"), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return next(DigitsData().batches("train", 24, 40))
+
+
+def step(net: Supernet, execution: Execution | None = None) -> float:
+    """One step on forty images."""
+    optimizer = make_optimizer(net, RECIPE)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    specs = sample_specs(net, PHASE.allowed(net.space), PHASE, 24, seed=(0,))
+    return train_step(net, None, optimizer, RECIPE, specs, *batch(), execution=execution)
+
+
+def assert_close(net: nn.Module, state: dict[str, torch.Tensor], tolerance: float) -> None:
+    for name, parameter in net.named_parameters():
+        assert torch.allclose(parameter, state[name], atol=tolerance), name
+
+
+@pytest.mark.parametrize("what", ["frozen", "batch", "run"])
+def test_workers_have_the_same_weights_and_statistics_after_a_step(workers, what: str) -> None:
+    first, second = (worker[what] for worker in workers)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_with_frozen_norms_two_workers_step_as_one_with_the_double_batch(workers) -> None:
+    net = load_supernet("tiny").eval()
+    loss = step(net)
+    assert loss == pytest.approx(float(workers[0]["frozen"]["loss"]), rel=1e-5)
+    assert_close(net, workers[0]["frozen"], 1e-6)
+
+
+def test_with_batch_norms_two_workers_step_by_the_mean_of_their_gradients(workers) -> None:
+    net = load_supernet("tiny").train()
+    optimizer = make_optimizer(net, RECIPE)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    specs = sample_specs(net, PHASE.allowed(net.space), PHASE, 24, seed=(0,))
+    images, labels = batch()
+    for half in range(2):
+        accumulate_gradients(
+            *(net, None, RECIPE, specs, images[half::2], labels[half::2]), execution=Execution()
+        )
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= 2
+    optimizer.step()
+    assert_close(net, workers[0]["batch"], 1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 40])
+def test_with_frozen_norms_a_batch_in_parts_steps_as_in_one(accumulate: int) -> None:
+    whole, parts = (load_supernet("tiny").eval() for _ in range(2))
+    assert step(whole) == pytest.approx(step(parts, Execution(accumulate=accumulate)), rel=1e-5)
+    assert_close(parts, whole.state_dict(), 1e-6)
+
+
+def test_the_memory_layout_changes_nothing() -> None:
+    whole, other = (load_supernet("tiny") for _ in range(2))
+    execution = Execution(channels_last=False)
+    execution.place(other)
+    Execution().place(whole)
+    assert step(whole, Execution()) == pytest.approx(step(other, execution), rel=1e-4)
+
+
+def test_bfloat16_steps_near_float32_and_keeps_float32_weights() -> None:
+    exact, rough = (load_supernet("tiny") for _ in range(2))
+    assert step(rough, Execution(precision="bfloat16")) == pytest.approx(step(exact), rel=0.05)
+    assert all(p.dtype == torch.float32 for p in rough.parameters())
+    assert any(
+        not torch.equal(a, b) for a, b in zip(exact.parameters(), rough.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda: Execution(precision="int8"), "'int8'", id="precision"),
+        pytest.param(lambda: Execution(accumulate=0), "accumulate=0", id="parts"),
+        pytest.param(lambda: Execution(device="cuda:9"), "cuda:9", id="device"),
+    ],
+)
+def test_an_execution_that_cannot_be_is_refused(make, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make()
+
+
+def test_a_batch_that_workers_cannot_share_evenly_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"40 images.*3 workers"):
+        train(load_supernet("tiny"), DigitsData(), RECIPE, workers=Workers(0, 3))
+
+
+def test_the_processes_of_a_run_share_one_folder(tmp_path: Path) -> None:
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(
+        'name = "short"\nbatch_size = 50\n[[phase]]\nname = "full"\nepochs = 0.1\n'
+        "learning_rate = 0.1\n"
+    )
+    program = tmp_path / "ofa_hw_cli.py"
+    program.write_text("from ofa_hw.cli import main\nmain()\n")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launch, str(program), "train", "--space", "tiny", "--labels", "0"]
+    command += ["--recipe", str(recipe), "--output", str(tmp_path / "run"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"weights"') == 1
+    assert (tmp_path / "run" / "supernet.pth").exists()
