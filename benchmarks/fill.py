@@ -1,6 +1,7 @@
 """Fills a table the project's way and, on a sample, the straightforward way, and compares them.
 
     python benchmarks/fill.py [--space NAME] [--backend NAME]... [--resolutions N,N] [--sample N]
+        [--output FOLDER]
 
 The project's way fills the whole grid: every distinct block at every resolution. The
 straightforward way takes one block after another, all of one resolution: exports it (for ONNX
@@ -95,7 +96,7 @@ def fill(
     profiler = open_profiler(backend)
     assert isinstance(profiler, InProcessProfiler)
     start = time.perf_counter()
-    table = fill_table(space, profiler, path, resolutions=resolutions, plan=plan)
+    table = fill_table(space, profiler, path, resolutions=resolutions, plan=plan, resume=False)
     wall_s = time.perf_counter() - start
     return {
         "blocks": len(table),
@@ -123,7 +124,7 @@ def compare(arguments: argparse.Namespace, backend: str) -> dict[str, float | st
     plan = SamplingPlan(min_time_s=arguments.min_time_s, relative_ci=arguments.relative_ci)
     sampled_at = min(resolutions, key=lambda r: abs(r - 160))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.jsonl"
+        path = (arguments.output or Path(folder)) / f"{backend}-{space.name}.jsonl"
         result = {"backend": backend, **fill(space, backend, resolutions, plan, path)}
         profiler = open_profiler(backend)
         validate_table(path, space, profiler, networks=arguments.networks, resolutions=[sampled_at])
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--min-time-s", type=float, default=SamplingPlan().min_time_s)
     parser.add_argument("--relative-ci", type=float, default=SamplingPlan().relative_ci)
+    parser.add_argument("--output", type=Path, help="folder in which the tables are kept")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for backend in arguments.backend or sorted(WAYS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -124,7 +124,7 @@ def list_tables(as_json: JsonOption = False) -> None:
     """List the tables that come with ofa-hw."""
     from ofa_hw.latency import bundled_tables, load_table
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in bundled_tables():
         table = load_table(name)
         device = table.device
@@ -137,6 +137,7 @@ def list_tables(as_json: JsonOption = False) -> None:
                 "backend": f"{device.runtime} {device.runtime_version}",
                 "dtype": device.dtype,
                 "batch": device.batch,
+                "resolutions": _covered(table),
                 "rows": len(table),
                 "validation_mape": figures.get("mape"),
                 "created": table.header.created,
@@ -147,12 +148,14 @@ def list_tables(as_json: JsonOption = False) -> None:
     elif not rows:
         print("no table comes with this version; fill one with ofa-hw profile")
     else:
-        columns = ("name", "space", "device", "backend", "dtype", "batch", "rows", "error", "date")
+        columns = ("name", "space", "device", "backend", "resolutions", "rows", "error", "date")
         print_table(
             columns,
             [
                 (
-                    *(row[key] for key in list(row)[:7]),
+                    *(row[key] for key in ("name", "space", "device", "backend")),
+                    _listed(row["resolutions"]),
+                    row["rows"],
                     "unknown"
                     if row["validation_mape"] is None
                     else f"{row['validation_mape']:.1%}",
@@ -161,6 +164,22 @@ def list_tables(as_json: JsonOption = False) -> None:
                 for row in rows
             ],
         )
+
+
+def _covered(table: LatencyTable) -> list[int]:
+    """The resolutions that have every row."""
+    from ofa_hw.spaces import get_space
+
+    if table.header.space is None:
+        return []
+    space = get_space(table.header.space)
+    return [r for r in space.resolutions if all(op in table for op in space.table_ops([r]))]
+
+
+def _listed(resolutions: list[int]) -> str:
+    if len(resolutions) < 6:
+        return ", ".join(map(str, resolutions)) or "none whole"
+    return f"{len(resolutions)} from {resolutions[0]} to {resolutions[-1]}"
 
 
 @lut.command(epilog="Example: ofa-hw lut validate tiny.jsonl --networks 30")
