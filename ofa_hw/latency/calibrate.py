@@ -20,6 +20,7 @@ from ofa_hw.spaces import get_space
 _LEAST_NETWORKS = 5
 _NETWORKS_PER_TERM = 5
 _LEAST_GAIN = 0.05  # of the held-out error, for another term to earn its place
+_LEAST_DEVIATION = 0.002  # of two measurements; closer ones agree by chance
 _CONFIDENCE = 0.9
 
 _Floats = npt.NDArray[np.float64]
@@ -45,9 +46,10 @@ def calibrate_table(path: Path | str) -> LatencyTable:
 def fit_calibration(table: LatencyTable) -> Calibration:
     """The calibration that a table's validated networks ask for.
 
-    Relative least squares: a network of 1 ms counts as much as one of 100. A term joins the scaled
-    sum only if it lowers the error on held-out networks, and the figures come from fits, choice of
-    terms included, that had not seen the network that they are about (leave one out, twice).
+    Relative least squares: a network of 1 ms counts as much as one of 100, but one whose two
+    measurements disagree counts less. A term joins the scaled sum only if it lowers the error on
+    held-out networks, and the figures come from fits, choice of terms included, that had not seen
+    the network that they are about (leave one out, twice).
 
     Raises:
         TableError: If there are too few networks.
@@ -59,15 +61,16 @@ def fit_calibration(table: LatencyTable) -> Calibration:
             f"{_LEAST_NETWORKS}; run: ofa-hw lut validate {table.name}"
         )
     first, second = measured_ms(networks, table.sentinel_ms)
-    target = np.sqrt(first * second)
+    target, trust = np.sqrt(first * second), _trust(first, second)
     ops = [get_space(network.spec.space).ops(network.spec) for network in networks]
     terms = _terms(table, ops)
-    held_out = np.array([_predict_unseen(terms, target, i) for i in range(len(target))])
+    held_out = np.array([_predict_unseen(terms, target, trust, i) for i in range(len(target))])
     residuals = first / held_out - 1
     figures = error_figures(held_out, first).to_dict()
     figures["floor_mape"] = noise_floor(networks, table.sentinel_ms).mape
     figures["coverage_90"] = _coverage(residuals)
-    weights = dict(zip(names := _choose(terms, target), _fit(terms, names, target), strict=True))
+    names = _choose(terms, target, trust)
+    weights = dict(zip(names, _fit(terms, names, target, trust), strict=True))
     return Calibration(
         scale=weights.pop("rows"),
         constant_ms=weights.pop("constant", 0.0),
@@ -89,22 +92,41 @@ def _terms(table: LatencyTable, networks: Sequence[Sequence[OpSpec]]) -> dict[st
     return terms
 
 
-def _fit(terms: dict[str, _Floats], names: Sequence[str], target: _Floats) -> list[float]:
+def _trust(first: _Floats, second: _Floats) -> _Floats:
+    """How much each network counts, (n,): over its two measurements' deviation, 1 on average."""
+    deviation = np.log(first / second)
+    deviation = np.abs(deviation - np.median(deviation))
+    trust = 1 / np.hypot(deviation, max(float(np.median(deviation)), _LEAST_DEVIATION))
+    weights: _Floats = trust / trust.mean()
+    return weights
+
+
+def _design(
+    terms: dict[str, _Floats], names: Sequence[str], target: _Floats, trust: _Floats
+) -> _Floats:
+    """The named terms relative to the target, (n, terms), each column at most 1."""
+    matrix = np.column_stack([terms[name] / target * trust for name in names])
+    design: _Floats = matrix / np.abs(matrix).max(0)
+    return design
+
+
+def _fit(
+    terms: dict[str, _Floats], names: Sequence[str], target: _Floats, trust: _Floats
+) -> list[float]:
     """Weights of the named terms by relative least squares."""
-    matrix = np.column_stack([terms[name] / target for name in names])
-    scale = np.abs(matrix).max(0)
-    weights, *_ = np.linalg.lstsq(matrix / scale, np.ones(len(target)), rcond=1e-8)
+    scale = [np.abs(terms[name] / target * trust).max() for name in names]
+    weights, *_ = np.linalg.lstsq(_design(terms, names, target, trust), trust, rcond=1e-8)
     fitted: list[float] = (weights / scale).tolist()
     return fitted
 
 
-def _choose(terms: dict[str, _Floats], target: _Floats) -> list[str]:
+def _choose(terms: dict[str, _Floats], target: _Floats, trust: _Floats) -> list[str]:
     """The terms that earn their place, added one by one."""
     chosen = ["rows"]
-    error = _held_out_error(terms, chosen, target)
+    error = _held_out_error(terms, chosen, target, trust)
     while len(target) >= _NETWORKS_PER_TERM * (len(chosen) + 1) and len(chosen) < len(terms):
         errors = {
-            name: _held_out_error(terms, [*chosen, name], target)
+            name: _held_out_error(terms, [*chosen, name], target, trust)
             for name in terms
             if name not in chosen
         }
@@ -116,23 +138,25 @@ def _choose(terms: dict[str, _Floats], target: _Floats) -> list[str]:
     return chosen
 
 
-def _held_out_error(terms: dict[str, _Floats], names: Sequence[str], target: _Floats) -> float:
-    """Root mean square relative error, each network left out in turn."""
-    matrix = np.column_stack([terms[name] / target for name in names])
+def _held_out_error(
+    terms: dict[str, _Floats], names: Sequence[str], target: _Floats, trust: _Floats
+) -> float:
+    """Root mean square of the trusted relative error, each network left out in turn."""
     # The residual of a network left out is that of the full fit over 1 - its leverage.
-    q, _ = np.linalg.qr(matrix / np.abs(matrix).max(0))
-    ones = np.ones(len(target))
-    residual = ones - q @ (q.T @ ones)
+    q, _ = np.linalg.qr(_design(terms, names, target, trust))
+    residual = trust - q @ (q.T @ trust)
     leverage = np.minimum((q**2).sum(1), 1 - 1e-9)
     return float(np.sqrt(np.mean((residual / (1 - leverage)) ** 2)))
 
 
-def _predict_unseen(terms: dict[str, _Floats], target: _Floats, index: int) -> float:
+def _predict_unseen(
+    terms: dict[str, _Floats], target: _Floats, trust: _Floats, index: int
+) -> float:
     """The latency of one network by a fit, choice of terms included, to all the others."""
     others = np.arange(len(target)) != index
     seen = {name: values[others] for name, values in terms.items()}
-    names = _choose(seen, target[others])
-    weights = _fit(seen, names, target[others])
+    names = _choose(seen, target[others], trust[others])
+    weights = _fit(seen, names, target[others], trust[others])
     return sum(w * float(terms[name][index]) for name, w in zip(names, weights, strict=True))
 
 
