@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ofa_hw.errors import BackendUnavailableError, DeviceOutputError
 from ofa_hw_profilers.adb.benchmark_output import BenchmarkOutput, parse_benchmark
+from ofa_hw_profilers.adb.process import Process
 from ofa_hw_profilers.adb.runner import (
     RunnerDiedError,
     RunSettings,
@@ -20,7 +21,7 @@ from ofa_hw_profilers.adb.runner import (
     VisitRequest,
     delegation_remark,
 )
-from ofa_hw_profilers.adb.transport import Process, Transport
+from ofa_hw_profilers.adb.transport import Transport
 from ofa_hw_profilers.adb.workspace import Workspace
 
 ON_DEVICE = "/data/local/tmp/benchmark_model"

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, DeviceTimeoutError
-from ofa_hw_profilers.adb.direct import DirectConnection, TcpLink, usb_link, usb_serials
+from ofa_hw_profilers.adb.direct import DirectConnection
 from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError
-from ofa_hw_profilers.adb.transport import Connection, Transport
+from ofa_hw_profilers.adb.links import TcpLink, usb_link, usb_serials
+from ofa_hw_profilers.adb.streams import Connection
+from ofa_hw_profilers.adb.transport import Transport
 
 if TYPE_CHECKING:
     from ofa_hw_profilers.adb.server import ServerDevice

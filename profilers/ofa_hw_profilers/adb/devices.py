@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ofa_hw.errors import BackendUnavailableError, OfaHwError
 from ofa_hw_profilers.adb.connect import connect, served_devices
-from ofa_hw_profilers.adb.direct import usb_serials
 from ofa_hw_profilers.adb.facts import UNKNOWN, read_facts
 from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError, state_remedy
+from ofa_hw_profilers.adb.links import usb_serials
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from ofa_hw.profiling.types import DeviceInfo, ProfilerOptions
 from ofa_hw_profilers.adb.build import find_runner, open_library
 from ofa_hw_profilers.adb.connect import connect
 from ofa_hw_profilers.adb.facts import DeviceFacts, read_facts
+from ofa_hw_profilers.adb.ofa_runner import OfaRunner
 from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
-from ofa_hw_profilers.adb.runner import OfaRunner, Runner, RunSettings
+from ofa_hw_profilers.adb.runner import Runner, RunSettings
 from ofa_hw_profilers.adb.session import DeviceSession
 from ofa_hw_profilers.adb.settings import AdbSettings, check_options, read_settings
 from ofa_hw_profilers.adb.throttle import ThrottleGuard

@@ -16,7 +16,7 @@ from ofa_hw_profilers.adb.failures import (
     server_failures,
     unusable,
 )
-from ofa_hw_profilers.adb.transport import Stream
+from ofa_hw_profilers.adb.streams import Stream
 
 try:
     from adbutils import AdbClient
