@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from ofa_hw.latency import load_table
 
 
@@ -53,3 +55,36 @@ def test_an_imported_table_cannot_be_validated_and_says_what_to_do(
     code, _, err = run("lut", "validate", output)
     assert code == 1
     assert "ofa-hw profile --space" in err
+
+
+COMMANDS = ("show", "list", "import", "validate", "calibrate", "plot")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_json(run, command: str) -> None:
+    code, out, _ = run("lut", command, "--help")
+    assert code == 0
+    assert f"Example: ofa-hw lut {command}" in " ".join(out.split())
+    assert "--json" in out
+
+
+def test_a_page_is_written_once(run, table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    page = tmp_path / "page.html"
+    assert run("lut", "plot", table, "--output", page)[0] == 0
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    code, _, err = run("lut", "plot", table, "--output", page)
+    assert code == 1
+    assert "--force" in err
+    code, _, err = run("lut", "plot", table, "--output", tmp_path / "nowhere" / "page.html")
+    assert code == 1
+    assert "cannot write" in err
+
+
+def test_the_list_says_what_every_bundled_table_covers_and_how_far_it_is_off(run) -> None:
+    code, out, _ = run("lut", "list", "--json")
+    assert code == 0
+    for entry in json.loads(out):
+        assert entry["resolutions"]
+        assert 0 < entry["validation_mape"] < 0.05
+    assert run("lut", "list")[0] == 0
