@@ -30,6 +30,7 @@ _SENTINEL_VISIT_NS = 300_000
 _LUMP_NS = 100_000  # below this, several inferences share one reading of the clock
 _LARGEST_LUMP = 1000
 _LEAST_LUMPS = 3
+_LONG_NS = 20_000_000  # an inference this long is a visit of its own: rounds make the sample
 _MOST_LUMPS = 100
 _LEAST_SAMPLES = 6  # fewer have no 95 % interval
 _MOST_VISITS = 1000
@@ -157,7 +158,8 @@ class Engine:
         """
         lump = min(_LARGEST_LUMP, math.ceil(_LUMP_NS / cell.estimate_ns))
         lumps = round(cell.visit_ns / (lump * cell.estimate_ns))
-        lumps = min(_MOST_LUMPS, max(_LEAST_LUMPS, lumps))
+        least = _LEAST_LUMPS if cell.estimate_ns < _LONG_NS else 1
+        lumps = min(_MOST_LUMPS, max(least, lumps))
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -201,7 +203,9 @@ class Engine:
 
     def _is_done(self, cell: _Sampled, since: int) -> bool:
         most_ns = self._plan.max_time_s * 1e9
-        if cell.visits >= _MOST_VISITS or cell.spent_ns >= most_ns:
+        if cell.visits >= _MOST_VISITS:
+            return True
+        if cell.spent_ns >= most_ns and cell.visits >= _LEAST_SAMPLES:
             return True
         if len(cell.samples_ns) < _LEAST_SAMPLES or cell.spent_ns < self._plan.min_time_s * 1e9:
             return False

@@ -78,8 +78,9 @@ class SamplingPlan:
     Attributes:
         relative_ci: Aim for the width of the median's 95 % confidence interval over the median.
         min_time_s: Least time spent in timed inferences of a cell.
-        max_time_s: Most time spent in timed inferences of a cell. One that cannot become as good
-            as `relative_ci` by then may be given up after a quarter of it.
+        max_time_s: Most time spent in timed inferences of a cell, but for the six visits that an
+            interval takes. One that cannot become as good as `relative_ci` by then may be given
+            up after a quarter of it.
         total_time_s: Most time for all cells together. What has too few samples for an interval
             by then is not answered.
         seed: Of the order in which cells are visited.

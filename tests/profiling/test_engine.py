@@ -85,6 +85,15 @@ def test_a_cell_that_will_not_be_in_time_is_given_up_early() -> None:
     assert 2 <= machine.clock.perf_counter_ns() * 1e-9 < 4
 
 
+def test_a_cell_of_seconds_has_an_interval_and_is_run_no_more_than_that_takes() -> None:
+    machine = FakeMachine(seed=0, noise=0.001)
+    plan = SamplingPlan(max_time_s=0.5)
+    (measurement,) = Engine([], plan, clock=machine.clock).measure({"a": machine.runnable(2e9)})
+    assert measurement.stable
+    assert len(measurement.samples_ns) == 6
+    assert machine.inferences <= 16
+
+
 def test_out_of_time_answers_what_has_an_interval_and_leaves_out_the_rest() -> None:
     machine = FakeMachine(seed=0, noise=0.02)
     cells = {f"cell {i}": machine.runnable(1e6) for i in range(40)}
