@@ -10,7 +10,7 @@ import numpy as np
 from ofa_hw.ops import OpSpec
 from ofa_hw.spaces import SearchSpace
 
-_SAMPLES = 500
+_SAMPLES = 100
 
 
 def most_useful_first(
