@@ -39,10 +39,11 @@ class FittedLabels:
     Attributes:
         predictor: Fitted on four fifths of the labels; its `report` is of the others.
         curve: The error by number of labels.
-        noise: Standard error of a label itself, by the number of images that it was measured on;
-            no predictor can show a smaller RMSE. None where that number is not known.
+        noise: Standard error of a label as an estimate of the accuracy on new images, by the number
+            of images that it was measured on. Labels of the same images share a part of it, so a
+            predictor's RMSE may be smaller. None where that number is not known.
         more_helps: Whether the last doubling of labels lowered the error by 5 % or more, and the
-            error is not yet at the noise.
+            error is not yet smaller than the noise.
     """
 
     predictor: MlpPredictor
@@ -61,10 +62,10 @@ class FittedLabels:
         )
         if self.more_helps:
             return f"more labels would help: {seen}"
-        if self.noise is not None and full.rmse <= 1.1 * self.noise:
+        if self.noise is not None and full.rmse <= self.noise:
             return (
-                f"more labels would not show: the error is that of the labels themselves "
-                f"({self.noise:.2%}); measure them on more images"
+                f"more labels would count for little: the error, {full.rmse:.2%}, is below a "
+                f"label's own standard error, {self.noise:.2%}; measure them on more images"
             )
         return f"more labels would help little: {seen}"
 
@@ -112,5 +113,5 @@ def fit_labels(
     if validation_images:
         noise = float(np.sqrt(np.mean(top1 * (1 - top1)) / validation_images))
     gained = 1 - curve[-1].rmse / curve[-2].rmse if curve[-2].rmse else 0.0
-    at_noise = noise is not None and curve[-1].rmse <= 1.1 * noise
+    at_noise = noise is not None and curve[-1].rmse <= noise
     return FittedLabels(predictor, tuple(curve), noise, gained >= _WORTHWHILE and not at_noise)
