@@ -34,6 +34,7 @@ from ofa_hw.cli.options import (
 from ofa_hw.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from ofa_hw.latency import LatencyTable
     from ofa_hw.search import Candidate
 
 
@@ -156,7 +157,7 @@ def search(
             points,
             space=found,
             lut=tables[0],
-            title=f"Top-1 accuracy against latency: {space} on {tables[0].device.name}",
+            title=f"{space} on {_device(tables[0])}: top-1 against latency",
             command=lambda point: command.line([_up(point.costs[prefix + n]) for n in names]),
             facts=facts,
         )
@@ -211,6 +212,10 @@ def _units(costs: Mapping[str, float]) -> list[str]:
 
 def _values(costs: Mapping[str, float]) -> list[str]:
     return [f"{v:.3f}" if "_ms" in name else f"{v:,.0f}" for name, v in costs.items()]
+
+
+def _device(table: LatencyTable) -> str:
+    return table.name if table.device.name == "unknown" else table.device.name
 
 
 def _up(value: float) -> float:

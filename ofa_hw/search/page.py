@@ -38,11 +38,14 @@ def write_page(
         command: Gives the command line that leads to a point.
         facts: What else to say of the search, by name.
     """
+    operators: dict[tuple[str, float], int] = {}  # listed once, since points share most
+    described = [_describe(point, space, lut, command(point), operators) for point in points]
     data = {
         "title": title,
         "facts": dict(facts or {}),
         "overhead_ms": 0.0 if isinstance(lut, Mapping) else lut.overhead_ms,
-        "points": [_describe(point, space, lut, command(point)) for point in points],
+        "operators": list(operators),
+        "points": described,
     }
     # A "</script>" inside the data would end it.
     text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
@@ -57,8 +60,18 @@ def write_page(
         beside.unlink(missing_ok=True)
 
 
-def _describe(point: Candidate, space: SearchSpace, lut: CostModel, command: str) -> dict[str, Any]:
+def _describe(
+    point: Candidate,
+    space: SearchSpace,
+    lut: CostModel,
+    command: str,
+    operators: dict[tuple[str, float], int],
+) -> dict[str, Any]:
     resolution = point.spec.resolution
+    blocks = []
+    for op in space.ops(point.spec):
+        ms = lut[op] if isinstance(lut, Mapping) else lut.op_latency_ms(op, resolution)
+        blocks.append(operators.setdefault((str(op), round(ms, 6)), len(operators)))
     return {
         "top1": point.top1,
         "latency_ms": point.latency_ms,
@@ -69,8 +82,5 @@ def _describe(point: Candidate, space: SearchSpace, lut: CostModel, command: str
         },
         "spec": json.loads(point.spec.to_json()),
         "command": command,
-        "blocks": [
-            [str(op), lut[op] if isinstance(lut, Mapping) else lut.op_latency_ms(op, resolution)]
-            for op in space.ops(point.spec)
-        ],
+        "blocks": blocks,
     }

@@ -81,3 +81,15 @@ def test_front_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(SpecError, match="one or two costs"):
         pareto(TINY, predictor=predictor, lut=MS, against=against, budgets=budgets)  # type: ignore[arg-type]
+
+
+def test_limits_hold_for_every_point_of_a_front(predictor: object) -> None:
+    given = {"predictor": predictor, "lut": MS, "budgets": 5, "rounds": 1}
+    free = pareto(TINY, **given)  # type: ignore[arg-type]
+    limit = sorted(TINY.macs(point.spec) for point in free.points)[len(free.points) // 2]
+    limited = pareto(TINY, macs=limit, **given)  # type: ignore[arg-type]
+    assert all(point.costs["macs"] <= limit for point in limited.points)
+    assert limited.objectives == free.objectives
+    assert limited.hypervolume < free.hypervolume
+    with pytest.raises(InfeasibleError, match="macs can be at most 1 but is at least"):
+        pareto(TINY, macs=1, **given)  # type: ignore[arg-type]
