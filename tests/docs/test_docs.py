@@ -18,3 +18,10 @@ def test_published_data_serves_as_documented(run_page, tmp_path: Path, shared_da
     out = run_page("docs/published-networks.md", environment={"DATA": str(shared_data)})
     assert int(out.split()[-1]) > 500_000_000
     assert (tmp_path / "note10-16ms.tflite").is_file()
+
+
+@pytest.mark.slow
+def test_searching_runs_as_documented(run_page, tmp_path: Path, shared_data: Path) -> None:
+    out = run_page("docs/searching.md", environment={"DATA": str(shared_data)})
+    assert "measured latency" in out
+    assert "specialize" in (tmp_path / "front.html").read_text()
