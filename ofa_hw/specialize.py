@@ -178,9 +178,6 @@ def specialize(
         plan: How well to measure.
         progress: Called with networks measured and networks in all.
 
-    Returns:
-        The sub-network.
-
     Raises:
         SpecError: If the space, a resolution, the table's or the predictor's space is wrong.
         InfeasibleError: If no sub-network is as fast, by the table or when measured; it names what
@@ -235,15 +232,7 @@ def specialize(
     module = None if weights is None else _extract(space, best.spec, weights, calibration)
     names = ", ".join(table.name for table in tables)
     return Subnet(
-        space,
-        best.spec,
-        best.top1,
-        best.latency_ms,
-        names,
-        result,
-        module,
-        measured_ms,
-        measured,
+        space, best.spec, best.top1, best.latency_ms, names, result, module, measured_ms, measured
     )
 
 
