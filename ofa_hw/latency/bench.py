@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_hw.latency.rows import Statistics
-from ofa_hw.lowering.files import open_file
+from ofa_hw.lowering.files import opened
 from ofa_hw.profiling import Engine, SamplingPlan, SystemClock
 
 
@@ -45,10 +45,10 @@ def bench_file(
         ProfilerError: If the file is missing or its runtime cannot load it.
     """
     path = Path(path)
-    session = open_file(path, threads=threads)
     plan = SamplingPlan(min_time_s=min(min_time_s, max_time_s), max_time_s=max_time_s)
     engine = Engine([], plan, clock=SystemClock(), cpu_bound=threads == 1)
-    (measurement,) = engine.measure({str(path): session.invoke})
+    with opened(path, threads=threads) as session:
+        (measurement,) = engine.measure({str(path): session.invoke})
     return BenchResult(
         path, session.runtime, session.runtime_version, threads, Statistics.of(measurement)
     )

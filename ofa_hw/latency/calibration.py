@@ -16,6 +16,8 @@ EXTRA_TERMS: Final[Mapping[str, Callable[[OpSpec], float]]] = {
     "operators": lambda op: 1.0,
     "border": lambda op: op.in_channels * op.resolution**2 / 1e6,  # elements passed on
     "gates": lambda op: float(op.se_channels > 0),
+    # Millions read anew in every network; those of an operator run again and again stay cached.
+    "weights": lambda op: op.params / 1e6,
 }
 
 

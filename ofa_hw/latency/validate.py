@@ -30,7 +30,7 @@ from ofa_hw.spaces import SearchSpace, SubnetSpec
 
 _ANCHORS = 12
 _DRAWS_PER_NETWORK = 100
-_MAX_TIME_S = 2.0
+_MAX_TIME_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class SamplingPlan:
     """
 
     relative_ci: float = 0.01
-    min_time_s: float = 0.05
+    min_time_s: float = 0.02
     max_time_s: float = 0.5
     total_time_s: float = math.inf
     seed: int = 0
