@@ -105,4 +105,6 @@ class OutputExistsError(OfaHwError):
     """A file is in the way, and nobody said to replace it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; pass --force (in Python force=True) to replace it, or name another")
+        super().__init__(
+            f"{path} exists; pass --force (in Python force=True) to replace it, or name another"
+        )

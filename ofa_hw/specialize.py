@@ -232,7 +232,15 @@ def specialize(
     module = None if weights is None else _extract(space, best.spec, weights, calibration)
     names = ", ".join(table.name for table in tables)
     return Subnet(
-        space, best.spec, best.top1, best.latency_ms, names, result, module, measured_ms, measured
+        space,
+        best.spec,
+        min(best.top1, 1.0),
+        best.latency_ms,
+        names,
+        result,
+        module,
+        measured_ms,
+        measured,
     )
 
 

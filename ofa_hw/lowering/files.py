@@ -5,7 +5,8 @@ What one format needs is imported when it is asked for: a host has the runtimes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +50,25 @@ def write_file(graph: Graph, path: Path, *, metadata: Mapping[str, str] | None =
             write_program(graph, path, metadata=metadata)
 
 
+@contextmanager
+def opened(path: Path, *, threads: int = 1) -> Iterator[Session]:
+    """Opens a file as `open_file` does, to be run with exactly so many threads in the block."""
+    session = open_file(path, threads=threads)
+    if session.runtime != "torch":
+        yield session
+        return
+    from ofa_hw.lowering.torch_session import torch_threads
+
+    with torch_threads(threads):  # torch has one number of threads for the whole process
+        yield session
+
+
 def open_file(path: Path, *, threads: int = 1) -> Session:
     """Opens a file in the runtime of its format.
+
+    Args:
+        path: The file.
+        threads: Threads of the runtime; a .pt2 file runs with those that torch has (see `opened`).
 
     Raises:
         ExportError: If the name ends in none of `FORMATS`.
@@ -64,4 +82,4 @@ def open_file(path: Path, *, threads: int = 1) -> Session:
         case _:
             from ofa_hw.lowering.torch_session import TorchSession
 
-            return TorchSession(path, threads=threads)
+            return TorchSession(path)

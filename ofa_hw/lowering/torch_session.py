@@ -38,7 +38,7 @@ def write_program(graph: Graph, path: Path, *, metadata: Mapping[str, str] | Non
 
 
 class TorchSession:
-    """A program in torch, on the CPU.
+    """A program in torch, on the CPU, with the threads that torch has (`torch_threads`).
 
     Attributes:
         inputs: Its input.
@@ -48,18 +48,16 @@ class TorchSession:
 
     runtime = "torch"
 
-    def __init__(self, model: Path, *, threads: int = 1) -> None:
+    def __init__(self, model: Path) -> None:
         """Opens a program.
 
         Args:
             model: Path of a .pt2 file.
-            threads: Threads of torch while the session runs.
 
         Raises:
             ProfilerError: If torch cannot load the file.
         """
         self._name = model_name(model)
-        self._threads = threads
         self.runtime_version = str(torch.__version__)
         program = _load(model, self._name)
         # The guards would check at every call what require_accepted checks once.
@@ -83,7 +81,7 @@ class TorchSession:
 
     def invoke(self) -> None:
         """Runs the program once on the input that is set."""
-        with _threads(self._threads), torch.inference_mode():
+        with torch.inference_mode():
             self._output = self._module(self._input)
 
     def outputs(self) -> list[Tensor]:
@@ -114,7 +112,8 @@ def _load(model: Path, name: str) -> torch.export.ExportedProgram:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Lets torch use so many threads in the block. Changing it is slow: not once an inference."""
     before = torch.get_num_threads()
     if before == count:
         yield

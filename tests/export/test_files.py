@@ -7,8 +7,7 @@ from ofa_hw.errors import ExportError, OutputExistsError, ParityError
 from ofa_hw.export import beside, export_graph
 from ofa_hw.graph import Graph, network_graph
 from ofa_hw.graph.ir import Array
-from ofa_hw.lowering.files import FORMATS, open_file
-from ofa_hw.lowering.torch_session import TorchSession
+from ofa_hw.lowering.files import FORMATS, open_file, opened
 from ofa_hw.spaces import get_space
 
 SPACE = get_space("tiny")
@@ -110,10 +109,11 @@ def test_a_torch_program_runs_on_the_threads_asked_for_and_gives_them_back(tmp_p
 
     path = export_graph(GRAPH, tmp_path / "net.pt2", reference=Reference(GRAPH)).path
     before = torch.get_num_threads()
-    session = TorchSession(path, threads=before + 1)
-    session.invoke()
+    with opened(path, threads=before + 1) as session:
+        assert torch.get_num_threads() == before + 1
+        session.invoke()
+        assert session.outputs()[0].shape == (1, 10)
     assert torch.get_num_threads() == before
-    assert session.outputs()[0].shape == (1, 10)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

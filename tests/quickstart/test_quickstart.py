@@ -23,7 +23,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> QuickstartResult:
 
 def test_each_backend_gets_a_sub_network_within_its_budget(result: QuickstartResult) -> None:
     assert [row.backend for row in result.rows] == list(BACKENDS)
-    assert list(dict.fromkeys(STAGES)) == ["training", *(f"profiling {b}" for b in BACKENDS)]
+    stages = [f"{stage} {b}" for b in BACKENDS for stage in ("profiling", "validating")]
+    assert list(dict.fromkeys(STAGES)) == ["training", *stages]
     assert all(row.predicted_ms <= row.budget_ms for row in result.rows)
 
 
