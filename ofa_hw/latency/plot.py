@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _ROW_PIXELS = 15
+_TICKS = tuple(digit * 10**power for power in range(-3, 5) for digit in (1, 2, 5))
 _INK, _GRID = "#1f2933", "#d9e0e6"
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 2rem auto; max-width: 76rem;
@@ -114,8 +115,7 @@ def _heat_figure(rows: HeatMap) -> go.Figure:
     with np.errstate(invalid="ignore"):
         shade = np.log10(rows.latency_ms)
     low, high = np.nanmin(shade), np.nanmax(shade)
-    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)]
-    ticks = [t for t in ticks if low <= np.log10(t) <= high]
+    ticks = [t for t in _TICKS if low <= np.log10(t) <= high]
     figure = go.Figure(
         go.Heatmap(
             x=[str(r) for r in rows.resolutions],
@@ -186,7 +186,12 @@ def _network_figure(table: LatencyTable) -> go.Figure:
             text=[f"{n.spec.resolution} pixels, depths {n.spec.depths}" for n in networks],
             hovertemplate="%{text}<br>measured %{x:.3f} ms<br>estimated %{y:.3f} ms",
         )
-    axis = {"type": "log", "gridcolor": _GRID, "dtick": "D2"}
+    axis = {
+        "type": "log",
+        "gridcolor": _GRID,
+        "tickvals": _TICKS,
+        "ticktext": [f"{tick:g}" for tick in _TICKS],
+    }
     figure.update_layout(
         **_layout(height=620),
         xaxis={**axis, "title": "measured, ms"},
