@@ -45,7 +45,7 @@ def main() -> None:
     ):
         figures = error_figures(estimated, truth)
         print(
-            f"{figures.networks} {name}, interpolated against the sum of measured rows: "
+            f"{figures.networks} {name}, interpolated against measured rows: "
             f"MAPE {figures.mape:.2%}, bias {figures.bias:+.2%}, within 5 % {figures.within_5:.0%}, "
             f"Spearman {figures.spearman:.4f}"
         )
