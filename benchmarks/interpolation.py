@@ -46,8 +46,8 @@ def main() -> None:
         figures = error_figures(estimated, truth)
         print(
             f"{figures.networks} {name}, interpolated against measured rows: "
-            f"MAPE {figures.mape:.2%}, bias {figures.bias:+.2%}, within 5 % {figures.within_5:.0%}, "
-            f"Spearman {figures.spearman:.4f}"
+            f"MAPE {figures.mape:.2%}, bias {figures.bias:+.2%}, "
+            f"within 5 % {figures.within_5:.0%}, Spearman {figures.spearman:.4f}"
         )
 
 
