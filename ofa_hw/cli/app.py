@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from importlib.metadata import entry_points
 from typing import Annotated, Final
 
 import typer
@@ -18,8 +20,23 @@ EXTRAS: Final = {
     "yaml": "yaml",
     "adbutils": "adb",
     "adb_shell": "adb",
-    "PIL": "images",
+    "PIL": "torch",
 }
+
+# In the order of the help: from a network to what ships.
+_COMMANDS: Final = (
+    "quickstart",
+    "train",
+    "evaluate",
+    "finetune",
+    "label",
+    "predictor",
+    "profile",
+    "lut",
+    "search",
+    "specialize",
+    "bench",
+)
 
 app = typer.Typer(
     name="ofa-hw",
@@ -54,20 +71,11 @@ def _options(
 
 
 def _add_commands() -> None:
-    """Imports the command modules, each of which puts itself into `app`."""
-    from ofa_hw.cli import (  # noqa: F401
-        bench,
-        evaluate,
-        finetune,
-        label,
-        lut,
-        predictor,
-        profile,
-        quickstart,
-        search,
-        specialize,
-        train,
-    )
+    """Imports the command modules, each of which puts itself into `app`, and those of backends."""
+    for module in _COMMANDS:
+        importlib.import_module(f"ofa_hw.cli.{module}")
+    for entry in entry_points(group="ofa_hw.commands"):
+        app.add_typer(entry.load(), name=entry.name)
 
 
 def main() -> None:

@@ -9,21 +9,37 @@ from typing import Annotated
 import typer
 
 from ofa_hw.cli.app import app
-from ofa_hw.cli.options import JsonOption, ThreadsOption
+from ofa_hw.cli.options import JsonOption, SetOption, ThreadsOption, parse_settings
 from ofa_hw.cli.output import print_json
 
 
 @app.command(epilog="Example: ofa-hw bench model.tflite --threads 2")
 def bench(
-    file: Annotated[Path, typer.Argument(help="Any .onnx or .tflite file.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="Any .onnx, .tflite or .pt2 file.", metavar="FILE")],
     threads: ThreadsOption = 1,
+    serial: Annotated[
+        str | None, typer.Option(help="Device behind ADB, for .tflite files.", metavar="SERIAL")
+    ] = None,
+    settings: SetOption = None,
     seconds: Annotated[float, typer.Option(help="How long at most.", min=0.1)] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Time any .onnx or .tflite file on this machine, on random inputs."""
-    from ofa_hw.latency.bench import bench_file
+    """Time any .onnx, .tflite or .pt2 file on random inputs, here or on a device."""
+    from ofa_hw.latency.bench import bench_file, bench_on_device
 
-    result = bench_file(file, threads=threads, max_time_s=seconds)
+    if serial is None and settings:
+        raise typer.BadParameter("--set is for devices; pass --serial too")
+    if serial is None:
+        result = bench_file(file, threads=threads, max_time_s=seconds)
+    else:
+        from ofa_hw.profiling import ProfilerOptions, open_profiler
+
+        options = ProfilerOptions(serial, threads, settings=parse_settings(settings))
+        profiler = open_profiler("tflite", options)
+        try:
+            result = bench_on_device(file, profiler, max_time_s=seconds)
+        finally:
+            profiler.close()
     if as_json:
         print_json(asdict(result))
         return

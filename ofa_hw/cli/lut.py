@@ -14,7 +14,9 @@ from ofa_hw.cli.options import (
     JsonOption,
     ResolutionsOption,
     SeedOption,
+    SetOption,
     parse_resolutions,
+    parse_settings,
 )
 from ofa_hw.cli.output import print_json, print_table, progress_bar
 
@@ -194,6 +196,7 @@ def validate(
     serial: Annotated[
         str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
     ] = None,
+    settings: SetOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -210,7 +213,9 @@ def validate(
             f"{table} does not say how it was measured; fill one: "
             "ofa-hw profile --space SPACE --backend BACKEND --output FILE"
         )
-    options = ProfilerOptions(serial, device.threads, device.dtype, device.batch, device.settings)
+    # A table tells how its device ran, not where this machine keeps what it needs for that.
+    chosen = {**device.settings, **parse_settings(settings)}
+    options = ProfilerOptions(serial, device.threads, device.dtype, device.batch, chosen)
     profiler = open_profiler(device.backend, options)
     try:
         with progress_bar("measuring networks") as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -111,28 +112,55 @@ def _default_output(space: str, backend: str, serial: str | None) -> Path:
     return Path("-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".jsonl")
 
 
-@app.command(epilog="Example: ofa-hw devices --json")
-def devices(as_json: JsonOption = False) -> None:
-    """List what can be profiled: this machine's backends."""
+@app.command(epilog="Example: ofa-hw devices 192.168.1.20:5555")
+def devices(
+    addresses: Annotated[
+        list[str] | None,
+        typer.Argument(help="HOST:PORT of devices that nothing here knows of.", metavar="ADDRESS"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be profiled: this machine's backends, and devices behind ADB."""
+    from ofa_hw.profiling import list_devices
+
+    backends = _backends()
+    remote = list_devices(addresses or [])
+    if as_json:
+        print_json({"backends": backends, "devices": [asdict(device) for device in remote]})
+        return
+    print_table(("backend", "device", "runtime", "state"), [list(b.values()) for b in backends])
+    if remote:
+        print()
+        print_table(
+            ("serial", "device", "SoC", "Android", "cores (big)", "state"),
+            [
+                (
+                    d.serial,
+                    d.name,
+                    d.soc,
+                    d.android,
+                    f"{d.cores or 'unknown'} ({d.big_cores})",
+                    "ready" if d.state == "device" else f"{d.state}: {d.remedy}",
+                )
+                for d in remote
+            ],
+        )
+
+
+def _backends() -> list[dict[str, str]]:
     from ofa_hw.errors import ProfilerError
     from ofa_hw.profiling import ProfilerOptions, backend_names, open_profiler
 
     rows = []
     for name in backend_names():
+        row = {"backend": name, "device": "", "runtime": "", "state": "ready"}
         try:
             profiler = open_profiler(name, ProfilerOptions())
         except ProfilerError as error:
-            rows.append({"backend": name, "device": "", "runtime": "", "state": str(error)})
+            rows.append({**row, "state": str(error)})
             continue
         device = profiler.device
         profiler.close()
         runtime = f"{device.runtime} {device.runtime_version}"
-        rows.append({"backend": name, "device": device.name, "runtime": runtime, "state": "ready"})
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("backend", "device", "runtime", "state")
-        print_table(columns, [[row[column] for column in columns] for row in rows])
-
-
-__all__ = ["devices", "profile"]
+        rows.append({**row, "device": device.name, "runtime": runtime})
+    return rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_hw.errors import ProfilerError
 from ofa_hw.latency.rows import Statistics
 from ofa_hw.lowering.files import opened
-from ofa_hw.profiling import Engine, SamplingPlan, SystemClock
+from ofa_hw.profiling import Engine, FileProfiler, Profiler, SamplingPlan, SystemClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,35 @@ def bench_file(
         (measurement,) = engine.measure({str(path): session.invoke})
     return BenchResult(
         path, session.runtime, session.runtime_version, threads, Statistics.of(measurement)
+    )
+
+
+def bench_on_device(
+    path: Path | str, profiler: Profiler, *, min_time_s: float = 0.5, max_time_s: float = 5.0
+) -> BenchResult:
+    """Times a .tflite file on a profiler's device, on random inputs.
+
+    Args:
+        path: The file.
+        profiler: Of the device; it stays open.
+        min_time_s: Least time spent in inferences.
+        max_time_s: Most time spent in inferences.
+
+    Raises:
+        ProfilerError: If the file is missing, or the profiler takes no files or cannot run it.
+    """
+    path = Path(path)
+    if not isinstance(profiler, FileProfiler):
+        raise ProfilerError(f"the backend {profiler.device.backend} cannot time files")
+    if not path.is_file():
+        raise ProfilerError(f"there is no file {path}")
+    plan = SamplingPlan(min_time_s=min(min_time_s, max_time_s), max_time_s=max_time_s)
+    (measurement,) = profiler.measure_files({path.stem: path.read_bytes()}, plan)
+    device = profiler.device
+    return BenchResult(
+        path,
+        device.runtime,
+        device.runtime_version,
+        device.threads or 1,
+        Statistics.of(measurement),
     )

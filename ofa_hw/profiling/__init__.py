@@ -2,11 +2,13 @@
 
 from ofa_hw.profiling.clock import Clock, SystemClock
 from ofa_hw.profiling.in_process import InProcessProfiler
-from ofa_hw.profiling.registry import backend_names, open_profiler
+from ofa_hw.profiling.registry import backend_names, list_devices, open_profiler
 from ofa_hw.profiling.sampling import Engine, Runnable
 from ofa_hw.profiling.types import (
     Cell,
     DeviceInfo,
+    FileProfiler,
+    ListedDevice,
     Measurement,
     Profiler,
     ProfilerOptions,
@@ -18,7 +20,9 @@ __all__ = [
     "Clock",
     "DeviceInfo",
     "Engine",
+    "FileProfiler",
     "InProcessProfiler",
+    "ListedDevice",
     "Measurement",
     "Profiler",
     "ProfilerOptions",
@@ -26,5 +30,6 @@ __all__ = [
     "SamplingPlan",
     "SystemClock",
     "backend_names",
+    "list_devices",
     "open_profiler",
 ]

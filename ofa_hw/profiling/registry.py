@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from ofa_hw.errors import BackendUnavailableError, ProfilerError
-from ofa_hw.profiling.types import Profiler, ProfilerOptions
+from ofa_hw.profiling.types import ListedDevice, Profiler, ProfilerOptions
 
 GROUP = "ofa_hw.profilers"
+DEVICES = "ofa_hw.devices"
 
 
 def backend_names() -> tuple[str, ...]:
@@ -43,6 +44,27 @@ def open_profiler(backend: str, options: ProfilerOptions | None = None) -> Profi
             f"its entry point is {found[backend].value}"
         )
     return profiler
+
+
+def list_devices(addresses: Sequence[str] = ()) -> list[ListedDevice]:
+    """Lists the devices that backends reach from this machine, by the entry points `DEVICES`.
+
+    Args:
+        addresses: `host:port` of devices that nothing here knows of.
+
+    Raises:
+        BackendUnavailableError: If addresses are given and what reaches them is not installed.
+    """
+    devices: list[ListedDevice] = []
+    for entry in entry_points(group=DEVICES):
+        try:
+            devices += entry.load()(addresses)
+        except ImportError as error:
+            if addresses:
+                raise BackendUnavailableError(
+                    f"{error}; {_remedy(entry, error.name or '')}"
+                ) from error
+    return devices
 
 
 def _load(entry: EntryPoint) -> Callable[[ProfilerOptions], object]:

@@ -115,6 +115,46 @@ class Measurement:
     sentinel_ns: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedDevice:
+    """A device, usable or not.
+
+    Attributes:
+        serial: What `--serial` takes.
+        reached: `server`, `tcp` or `usb`.
+        state: `device` if it can be profiled; else adb's word for what is wrong.
+        remedy: What to do about it; empty if it can be profiled.
+        name: Maker and model.
+        soc: Its processor.
+        android: Version of Android.
+        abi: Its instruction set, as Android calls it.
+        cores: Number of cores; 0 if unknown.
+        big_cores: Number of cores outside its slowest cluster; 0 if all are alike or unknown.
+    """
+
+    serial: str
+    reached: str
+    state: str
+    remedy: str = ""
+    name: str = "unknown"
+    soc: str = "unknown"
+    android: str = "unknown"
+    abi: str = "unknown"
+    cores: int = 0
+    big_cores: int = 0
+
+
+@runtime_checkable
+class FileProfiler(Protocol):
+    """A profiler that can also time files as they are."""
+
+    def measure_files(
+        self, models: Mapping[str, bytes], plan: SamplingPlan
+    ) -> Iterator[Measurement]:
+        """Yields the measurement of each file, given as its bytes by key."""
+        ...
+
+
 @runtime_checkable
 class Profiler(Protocol):
     """Measures graphs on one device with one runtime.

@@ -6,10 +6,25 @@ from ofa_hw.errors import BackendUnavailableError
 from ofa_hw.graph import Graph, op_graph
 from ofa_hw.lowering.sessions import TfliteSession
 from ofa_hw.lowering.tflite import to_tflite
-from ofa_hw.profiling import InProcessProfiler, ProfilerOptions, Runnable
+from ofa_hw.profiling import InProcessProfiler, Profiler, ProfilerOptions, Runnable
 from ofa_hw.profiling.device import host_device
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
-from ofa_hw.profiling.settings import require_options, resolve_settings
+from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
+
+
+def open_tflite(options: ProfilerOptions) -> Profiler:
+    """The backend `tflite`: on this machine, or on the device that the options name.
+
+    Raises:
+        BackendUnavailableError: If what it needs is not installed.
+        DeviceNotFoundError: If there is no such device, or it cannot be used; it says what to do.
+        ProfilerError: If the options are none that it has.
+    """
+    if options.serial is None:
+        return TfliteProfiler(options)
+    from ofa_hw_profilers.adb import open_adb_profiler  # its libraries are an extra
+
+    return open_adb_profiler(options)
 
 
 class TfliteProfiler(InProcessProfiler):
@@ -19,11 +34,7 @@ class TfliteProfiler(InProcessProfiler):
     """
 
     def __init__(self, options: ProfilerOptions) -> None:
-        if options.serial is not None:  # the one place where a device behind ADB would be opened
-            raise BackendUnavailableError(
-                f"profiling over ADB is not in this version, so device {options.serial!r} is out "
-                "of reach; leave the serial out to measure on this machine"
-            )
+        require_local("tflite", options)
         require_options("tflite", options)
         settings = resolve_settings("tflite", options, {"xnnpack": ("on", "off")})
         self._threads = options.threads

@@ -49,7 +49,7 @@ def open_benchmark_model(
     if not path.startswith("/") or not transport.stat(path).size:
         raise BackendUnavailableError(
             f"there is no benchmark_model {path}, neither here nor on device "
-            f"{transport.serial!r}: name one with --benchmark-binary PATH"
+            f"{transport.serial!r}: name one with --set benchmark_binary=PATH"
         )
     return BenchmarkModel(b"", path, settings)
 

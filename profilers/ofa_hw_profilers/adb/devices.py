@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ofa_hw.errors import BackendUnavailableError, OfaHwError
+from ofa_hw.profiling import ListedDevice
 from ofa_hw_profilers.adb.connect import connect, served_devices
-from ofa_hw_profilers.adb.facts import UNKNOWN, read_facts
+from ofa_hw_profilers.adb.facts import read_facts
 from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError, state_remedy
 from ofa_hw_profilers.adb.links import usb_serials
-
-
-@dataclass(frozen=True, slots=True)
-class ListedDevice:
-    """A device, usable or not.
-
-    Attributes:
-        serial: What `--serial` takes.
-        reached: `server`, `tcp` or `usb`.
-        state: `device` if it can be profiled; else adb's word for what is wrong.
-        remedy: What to do about it; empty if it can be profiled.
-        name: Maker and model.
-        soc: Its processor.
-        android: Version of Android.
-        abi: Its instruction set, as Android calls it.
-        cores: Number of cores; 0 if unknown.
-        big_cores: Number of cores outside its slowest cluster; 0 if all are alike or unknown.
-    """
-
-    serial: str
-    reached: str
-    state: str
-    remedy: str = ""
-    name: str = UNKNOWN
-    soc: str = UNKNOWN
-    android: str = UNKNOWN
-    abi: str = UNKNOWN
-    cores: int = 0
-    big_cores: int = 0
 
 
 def list_devices(

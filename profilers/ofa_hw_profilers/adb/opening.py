@@ -109,7 +109,7 @@ def _runner(
         raise BackendUnavailableError(
             f"ofa-runner needs a TFLite C library for {facts.abi}: --set library=PATH, a "
             "libtensorflowlite_c.so or the tensorflow-lite AAR; or use Google's benchmark_model "
-            "with --benchmark-binary PATH"
+            "with --set benchmark_binary=PATH"
         )
     program = settings.runner_binary or find_runner(facts)
     try:
