@@ -87,6 +87,8 @@ class Device:
         self._prepare()
         command = ["unshare", "--user", "--map-root-user", "--mount", "--net"]
         command += ["setpriv", "--pdeathsig", "KILL"]  # it shall not outlive the tests
+        # adbd ends a command by hanging up, which a test run under nohup would have it ignore.
+        command += ["env", "--default-signal=HUP"]
         command += ["bash", str(HERE / "boot.sh"), str(root), str(self.state)]
         with (self.state / "boot.log").open("w") as log:
             self._boot = subprocess.Popen(
