@@ -2,45 +2,17 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ofa_hw.cli import main
 from ofa_hw.lowering.files import open_file
 from ofa_hw.spaces import get_space
-from ofa_hw.supernet import load_supernet, save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 SPEC = get_space("tiny").smallest(24).to_json()
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `ofa-hw ARGS` in this process; gives exit code, stdout and stderr."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["ofa-hw", *map(str, args)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "supernet.pth"
-    save_checkpoint(load_supernet("tiny"), path)
-    return path
 
 
 @pytest.mark.parametrize(
