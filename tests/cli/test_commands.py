@@ -12,6 +12,13 @@ COMMANDS = (
     ["profile"],
     ["devices"],
     ["lut", "show"],
+    ["lut", "list"],
+    ["lut", "import"],
+    ["lut", "validate"],
+    ["lut", "calibrate"],
+    ["lut", "plot"],
+    ["device", "build-runner"],
+    ["search"],
     ["train"],
     ["specialize"],
     ["bench"],
@@ -49,7 +56,7 @@ def test_version_is_that_of_the_distribution(run) -> None:
 def test_devices_names_every_backend_of_this_machine(run) -> None:
     code, out, _ = run("devices", "--json")
     assert code == 0
-    states = {row["backend"]: row["state"] for row in json.loads(out)}
+    states = {row["backend"]: row["state"] for row in json.loads(out)["backends"]}
     assert {name: states[name] for name in ("cpu", "onnxruntime", "tflite")} == {
         "cpu": "ready",
         "onnxruntime": "ready",
