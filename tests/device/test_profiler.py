@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -361,17 +362,27 @@ def test_five_disconnects_lose_none_of_200_rows(
     device: Device, open_profiler: OpenProfiler
 ) -> None:
     profiler = open_profiler(device)
-    due = [30, 60, 90, 120, 150]
 
-    def pull(done: int, _: int) -> None:
-        # Rows come in bursts: the next pull waits until the last one has been noticed.
-        if due and done >= due[0] and profiler._session.breaks == 5 - len(due):
-            due.pop(0)
+    def noticed(count: int) -> bool:
+        return profiler._session.breaks >= count
+
+    def pull_five_times() -> None:
+        for count in range(5):
+            wait_for(partial(noticed, count), "a pull goes unnoticed")
+            time.sleep(0.2)
             device.cut()
-            threading.Timer(0.4, device.plug).start()
+            time.sleep(0.4)
+            device.plug()
+
+    puller = threading.Thread(target=pull_five_times)
+
+    def begin(done: int, _: int) -> None:
+        if done == 1:
+            puller.start()
 
     plan = SamplingPlan(relative_ci=0.2, min_time_s=0.002, max_time_s=0.02)
-    rows = list(profiler.measure(cells(200), plan, progress=pull))
+    rows = list(profiler.measure(cells(200), plan, progress=begin))
+    puller.join()
     assert sorted(row.key for row in rows) == sorted(f"cell{i}" for i in range(200))
     assert profiler._session.breaks == 5
     by_channels = [median_ns(next(row for row in rows if row.key == f"cell{i}")) for i in (0, 199)]
