@@ -53,7 +53,9 @@ def specialize(
     ] = None,
     export: Annotated[
         list[Path] | None,
-        typer.Option(help="File to write, .onnx or .tflite; repeat for more.", metavar="FILE"),
+        typer.Option(
+            help="File to write, .onnx, .tflite or .pt2; repeat for more.", metavar="FILE"
+        ),
     ] = None,
     resolutions: ResolutionsOption = None,
     restrict: RestrictOption = None,

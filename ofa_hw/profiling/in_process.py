@@ -11,7 +11,13 @@ from ofa_hw.graph import Graph, op_graph
 from ofa_hw.profiling.clock import Clock, SystemClock
 from ofa_hw.profiling.sampling import Engine, Runnable
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
-from ofa_hw.profiling.types import Cell, DeviceInfo, Measurement, SamplingPlan
+from ofa_hw.profiling.types import (
+    Cell,
+    DeviceInfo,
+    Measurement,
+    SamplingPlan,
+    require_distinct_keys,
+)
 
 _GROUP_CELLS = 64
 _GROUP_BYTES = 192 << 20  # weights and activations; a runtime may keep them twice over
@@ -55,9 +61,7 @@ class InProcessProfiler(ABC):
         """Yields each cell's measurement as soon as it is final (see `Profiler`)."""
         if self._closed:
             raise ProfilerError(f"the {self.device.backend} profiler is closed; open another")
-        keys = [cell.key for cell in cells]
-        if len(set(keys)) != len(keys):
-            raise ProfilerError("two cells have one key; give each its own")
+        require_distinct_keys(cells)
         return self._measure(cells, plan, progress)
 
     def _measure(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ofa_hw.errors import ProfilerError
 from ofa_hw.graph import Graph
 
 
@@ -69,6 +70,13 @@ class Cell:
 
     key: str
     make_graph: Callable[[], Graph]
+
+
+def require_distinct_keys(cells: Iterable[Cell]) -> None:
+    """Raises `ProfilerError` if two cells have one key, so that nobody could tell them apart."""
+    keys = [cell.key for cell in cells]
+    if len(set(keys)) != len(keys):
+        raise ProfilerError("two cells have one key; give each its own")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,13 @@ from ofa_hw.errors import BackendUnavailableError, ProfilerError
 from ofa_hw.graph import op_graph
 from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
-from ofa_hw.profiling.types import Cell, DeviceInfo, Measurement, SamplingPlan
+from ofa_hw.profiling.types import (
+    Cell,
+    DeviceInfo,
+    Measurement,
+    SamplingPlan,
+    require_distinct_keys,
+)
 from ofa_hw_profilers.adb.engine import DeviceEngine, RemoteNetwork
 from ofa_hw_profilers.adb.failures import DeviceFullError
 from ofa_hw_profilers.adb.session import DeviceSession
@@ -75,9 +81,7 @@ class AdbTfliteProfiler:
         """Yields each cell's measurement as soon as it is final (see `Profiler`)."""
         if self._closed:
             raise ProfilerError(f"the profiler of {self._session.serial} is closed; open another")
-        keys = [cell.key for cell in cells]
-        if len(set(keys)) != len(keys):
-            raise ProfilerError("two cells have one key; give each its own")
+        require_distinct_keys(cells)
         return self._measure(cells, plan, progress)
 
     def _measure(
