@@ -9,7 +9,10 @@ OfaHwError
 ├── ProfilerError                     a device or a runtime cannot measure
 │   ├── BackendUnavailableError       the backend is unknown or not installed
 │   ├── DeviceNotFoundError           no such device
+│   │   ├── DeviceLostError           it was there and is no more
+│   │   └── DeviceUnauthorizedError   it has not agreed to be debugged by this machine
 │   ├── DeviceTimeoutError (TimeoutError)  the device did not answer in time
+│   ├── DeviceFullError               a file does not fit on the device
 │   └── DeviceOutputError             the device answered what nobody can read
 ├── InfeasibleError                   no sub-network meets the constraints
 ├── ExportError                       a network cannot be written in a format
@@ -77,8 +80,20 @@ class DeviceNotFoundError(ProfilerError):
     """There is no device of this name."""
 
 
+class DeviceLostError(DeviceNotFoundError):
+    """The device was there and is no more: a cable, a reboot, adbd or the adb server."""
+
+
+class DeviceUnauthorizedError(DeviceNotFoundError):
+    """The device is there and has not yet agreed to be debugged by this machine."""
+
+
 class DeviceTimeoutError(ProfilerError, TimeoutError):
     """The device did not answer in time."""
+
+
+class DeviceFullError(ProfilerError):
+    """A file does not fit on the device."""
 
 
 class DeviceOutputError(ProfilerError):
