@@ -18,6 +18,8 @@ from ofa_hw.graph.ir import (
     Primitive,
     Relu,
     Relu6,
+    Scale,
+    Shift,
 )
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "RandomWeights",
     "Relu",
     "Relu6",
+    "Scale",
     "ShapesOnly",
+    "Shift",
     "WeightSource",
     "network_graph",
     "op_graph",

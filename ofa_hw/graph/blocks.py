@@ -97,7 +97,9 @@ def network_graph(
     """
     ops = tuple(ops)
     source = weights or RandomWeights(zlib.crc32(" ".join(map(str, ops)).encode()))
-    builder = GraphBuilder(ops[0].input_shape(batch))
+    # A pool follows a relu in every space, and is written as it is there when it is on its own.
+    after_relu = ops[0].kind == "max_pool"
+    builder = GraphBuilder(ops[0].input_shape(batch), never_negative=after_relu)
     x = builder.input
     for op in ops:
         x = _append(builder, x, op, source)

@@ -48,13 +48,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Graph:
     """Does what `Graph.from_torch` says."""
     if any(layer.training for layer in module.modules()):
         raise ExportError("the network is in training mode; call .eval() on it first")
-    # torch.fx looks into the module that it is given, even if that is a layer.
-    root = module if any(True for _ in module.children()) else nn.Sequential(module)
-    try:
-        traced = fx.symbolic_trace(root)
-    except (TraceError, TypeError) as error:
-        raise ExportError(f"torch.fx cannot trace the network: {error}") from error
-    _drop_what_does_nothing(traced)
+    traced = _traced(module)
     builder = GraphBuilder(input_shape)
     names: dict[fx.Node, str] = {}
     for node in traced.graph.nodes:
@@ -75,6 +69,38 @@ def trace(module: nn.Module, input_shape: Shape) -> Graph:
             case _:
                 raise ExportError(f"no primitive for {node.op} {node.target!r} of the network")
     raise AssertionError("torch.fx ends every graph with an output")
+
+
+def weighted_layers(
+    module: nn.Module,
+) -> list[tuple[str, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]]:
+    """Name, layer and batch norm of each convolution and linear layer, in the graph's order.
+
+    Raises:
+        ExportError: If torch.fx cannot trace the network.
+    """
+    traced = _traced(module)
+    layers: dict[fx.Node, tuple[str, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]] = {}
+    for node in traced.graph.nodes:
+        layer = traced.get_submodule(node.target) if node.op == "call_module" else None
+        match layer:
+            case nn.Conv2d() | nn.Linear():
+                layers[node] = (node.target, layer, None)
+            case nn.BatchNorm2d() if node.args[0] in layers:
+                name, before, _ = layers[node.args[0]]
+                layers[node.args[0]] = (name, before, layer)
+    return list(layers.values())
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    # torch.fx looks into the module that it is given, even if that is a layer.
+    root = module if any(True for _ in module.children()) else nn.Sequential(module)
+    try:
+        traced = fx.symbolic_trace(root)
+    except (TraceError, TypeError) as error:
+        raise ExportError(f"torch.fx cannot trace the network: {error}") from error
+    _drop_what_does_nothing(traced)
+    return traced
 
 
 def _drop_what_does_nothing(traced: fx.GraphModule) -> None:

@@ -29,7 +29,9 @@ from ofa_hw.graph.primitives import (
     Primitive,
     Relu,
     Relu6,
+    Scale,
     Shape,
+    Shift,
 )
 from ofa_hw.graph.shapes import output_shape
 
@@ -54,7 +56,9 @@ __all__ = [
     "Primitive",
     "Relu",
     "Relu6",
+    "Scale",
     "Shape",
+    "Shift",
 ]
 
 
@@ -66,11 +70,13 @@ class Graph:
         input_shape: (N, C, H, W).
         nodes: The last one writes the output.
         input: Name of the input tensor.
+        never_negative: Whether the input holds no negative numbers, as what a relu gives.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
     input: str = "input"
+    never_negative: bool = False
 
     @property
     def output(self) -> str:
@@ -164,6 +170,7 @@ class GraphBuilder:
     input_shape: Shape
     nodes: list[Node] = field(default_factory=list)
     input: str = "input"
+    never_negative: bool = False
 
     def add(self, op: Primitive, *inputs: str) -> str:
         """Adds a primitive that reads `inputs`."""
@@ -186,10 +193,11 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """The graph whose output is what the last node wrote."""
-        graph = Graph(self.input_shape, tuple(self.nodes), self.input)
+        graph = Graph(self.input_shape, tuple(self.nodes), self.input, self.never_negative)
         _ = graph.shapes  # raises here, where the mistake was made
         return graph
 
 
 def _runs_in_place(op: Primitive) -> bool:
-    return isinstance(op, Add | Mul | Relu | Relu6 | HardSigmoid | HardSwish | Flatten)
+    elementwise = Add | Mul | Shift | Scale | Relu | Relu6 | HardSigmoid | HardSwish
+    return isinstance(op, elementwise | Flatten)

@@ -77,6 +77,20 @@ class Mul:
     """Product of two tensors; (N, C, 1, 1) is broadcast over H and W."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shift:
+    """x + `offset`, which is one number () or one a channel (C,)."""
+
+    offset: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """x * `factor`, which is one number () or one a channel (C,)."""
+
+    factor: Array
+
+
 @dataclass(frozen=True, slots=True)
 class Relu:
     """max(x, 0)."""
@@ -106,6 +120,8 @@ Primitive: TypeAlias = (
     | Flatten
     | Add
     | Mul
+    | Shift
+    | Scale
     | Relu
     | Relu6
     | HardSigmoid

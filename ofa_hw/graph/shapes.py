@@ -19,7 +19,9 @@ from ofa_hw.graph.primitives import (
     Node,
     Relu,
     Relu6,
+    Scale,
     Shape,
+    Shift,
 )
 
 
@@ -66,6 +68,13 @@ def output_shape(node: Node, inputs: list[Shape]) -> Shape:
             if gate not in (whole, (*whole[:2], *(1 for _ in whole[2:]))):
                 raise ExportError(f"{node.output} multiplies {inputs[0]} and {inputs[1]}")
             return whole
+        case Shift(offset=values) | Scale(factor=values):
+            if values.shape not in ((), (shape[1],)):
+                raise ExportError(
+                    f"{node.output} takes one number or {shape[1]}, one a channel, "
+                    f"got {values.shape}"
+                )
+            return shape
         case Relu() | Relu6() | HardSigmoid() | HardSwish():
             return shape
 

@@ -12,6 +12,9 @@ from typing import Final
 
 from ofa_hw.errors import ExportError
 from ofa_hw.graph import Graph
+from ofa_hw.graph.ir import Array
+from ofa_hw.lowering.form import Form
+from ofa_hw.lowering.quantise import QuantisedGraph
 from ofa_hw.lowering.sessions import OnnxSession, Session, TfliteSession
 
 FORMATS: Final = (".onnx", ".tflite", ".pt2")
@@ -29,25 +32,65 @@ def format_of(path: Path) -> str:
     return suffix
 
 
-def write_file(graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+def require_form(suffix: str, dtype: str, form: Form) -> None:
+    """Checks that a format has networks of a data type and a form.
+
+    Raises:
+        ExportError: If it has not.
+    """
+    if suffix == ".pt2" and dtype != "fp32":
+        raise ExportError(
+            f"a .pt2 file is written in fp32, got {dtype}: torch runs it in the data type of its "
+            "weights; write .onnx or .tflite"
+        )
+    if suffix == ".pt2" and (form.input_name, form.output_name) != ("input", "output"):
+        raise ExportError("inputs of a .pt2 file have no names; write .onnx or .tflite")
+
+
+def write_file(
+    graph: Graph,
+    path: Path,
+    *,
+    dtype: str = "fp32",
+    form: Form | None = None,
+    calibration: Array | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes a graph in the format that the file's name ends in.
+
+    Args:
+        graph: The network.
+        path: Its name ends in one of `FORMATS`.
+        dtype: Of weights and activations.
+        form: How it takes images and gives scores.
+        calibration: Images that the levels of `int8` are taken from.
+        metadata: Written into the file.
 
     Raises:
         ExportError: If the name ends in none of `FORMATS`, or the graph has no such form.
     """
-    match format_of(path):
+    suffix, form = format_of(path), form or Form()
+    require_form(suffix, dtype, form)
+    network: Graph | QuantisedGraph = graph
+    if dtype == "int8":
+        if calibration is None:
+            raise ExportError("int8 needs images to take the ranges of activations from")
+        from ofa_hw.lowering.calibrate import calibrated
+
+        network = calibrated(graph, calibration)
+    match suffix:
         case ".onnx":
             from ofa_hw.lowering.onnx import to_onnx
 
-            path.write_bytes(to_onnx(graph, metadata=metadata))
+            path.write_bytes(to_onnx(network, dtype=dtype, form=form, metadata=metadata))
         case ".tflite":
             from ofa_hw.lowering.tflite import to_tflite
 
-            path.write_bytes(to_tflite(graph, metadata=metadata))
+            path.write_bytes(to_tflite(network, dtype=dtype, form=form, metadata=metadata))
         case _:
             from ofa_hw.lowering.torch_session import write_program
 
-            write_program(graph, path, metadata=metadata)
+            write_program(graph, path, form=form, metadata=metadata)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ofa_hw.graph.ir import Array, Shape
-from ofa_hw.lowering.onnx_session import CPU_PROVIDER, OPTIMISATIONS, OnnxSession
+from ofa_hw.lowering.onnx_session import CPU_PROVIDER, GPU_PROVIDERS, OPTIMISATIONS, OnnxSession
 from ofa_hw.lowering.tensors import Tensor, TensorInfo, random_inputs
 from ofa_hw.lowering.tflite_session import TfliteSession
 
 __all__ = [
     "CPU_PROVIDER",
+    "GPU_PROVIDERS",
     "OPTIMISATIONS",
     "OnnxSession",
     "Session",
@@ -50,6 +51,6 @@ class Session(Protocol):
         """Copies of what the last `invoke` gave."""
         ...
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Tensor) -> Array:
         """The first output for the only input `x`, (N, C, H, W)."""
         ...

@@ -106,7 +106,7 @@ class TfliteSession:
         """Copies of what the last `invoke` gave."""
         return [self._interpreter.get_tensor(index) for index in self._outputs]
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Tensor) -> Array:
         """The first output for the only input `x`.
 
         Tensors of four dimensions are (N, C, H, W) here and (N, H, W, C) in the file.

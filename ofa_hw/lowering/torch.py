@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from ofa_hw.graph import ir
-from ofa_hw.graph.ir import Graph, Primitive
+from ofa_hw.graph.ir import Graph, Node, Primitive
 
 
 def to_torch(graph: Graph) -> nn.Module:
@@ -32,7 +32,12 @@ def to_torch(graph: Graph) -> nn.Module:
     for node in graph.nodes:
         inputs = tuple(values[name] for name in node.inputs)
         layer = _layer(node.op)
-        if layer is None:
+        if isinstance(node.op, ir.Shift | ir.Scale):
+            layers.register_buffer(node.output, _constant(graph, node))
+            constant = code.get_attr(node.output)
+            function = operator.add if isinstance(node.op, ir.Shift) else operator.mul
+            values[node.output] = code.call_function(function, (*inputs, constant))
+        elif layer is None:
             values[node.output] = _call(code, node.op, inputs)
         else:
             layers.add_module(node.output, layer)
@@ -40,6 +45,15 @@ def to_torch(graph: Graph) -> nn.Module:
     code.output(values[graph.output])
     code.lint()
     return fx.GraphModule(layers, code, "LoweredGraph").eval()
+
+
+def _constant(graph: Graph, node: Node) -> torch.Tensor:
+    """What a node adds or multiplies by; one a channel is shaped to meet the channels."""
+    assert isinstance(node.op, ir.Shift | ir.Scale)
+    values = node.op.offset if isinstance(node.op, ir.Shift) else node.op.factor
+    tensor = torch.tensor(values)
+    inner = (1,) * (len(graph.shapes[node.output]) - 2)
+    return tensor.reshape(-1, *inner) if values.ndim else tensor
 
 
 def _layer(op: Primitive) -> nn.Module | None:

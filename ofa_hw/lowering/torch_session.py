@@ -13,6 +13,8 @@ import torch
 
 from ofa_hw.errors import ProfilerError
 from ofa_hw.graph.ir import Array, Graph, Shape
+from ofa_hw.lowering.form import Form
+from ofa_hw.lowering.metadata import PROGRAM_ENTRY
 from ofa_hw.lowering.tensors import (
     Tensor,
     TensorInfo,
@@ -22,19 +24,44 @@ from ofa_hw.lowering.tensors import (
 )
 from ofa_hw.lowering.torch import to_torch
 
-_METADATA = "ofa_hw.json"
+
+class _OfBytes(torch.nn.Module):
+    """A network that takes bytes."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) uint8 to what the network gives."""
+        scores: torch.Tensor = self.network(x.float())
+        return scores
 
 
-def write_program(graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+def write_program(
+    graph: Graph,
+    path: Path,
+    *,
+    form: Form | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes the torch module of a graph as a program, which needs no code of ours to be run.
 
     Args:
         graph: The network.
         path: Ends in `.pt2`.
+        form: How it takes images.
         metadata: Kept beside the program, for `torch.export.load(path, extra_files=...)`.
     """
-    program = torch.export.export(to_torch(graph), (torch.zeros(graph.input_shape),))
-    torch.export.save(program, path, extra_files={_METADATA: json.dumps(dict(metadata or {}))})
+    form, module = form or Form(), to_torch(graph)
+    if form.uint8_input:
+        module = _OfBytes(module).eval()
+    dtype = torch.uint8 if form.uint8_input else torch.float32
+    shape = (2, *graph.input_shape[1:]) if form.dynamic_batch else graph.input_shape
+    dynamic = ({0: torch.export.Dim("batch")},) if form.dynamic_batch else None
+    example = torch.zeros(shape, dtype=dtype)
+    program = torch.export.export(module, (example,), dynamic_shapes=dynamic)
+    torch.export.save(program, path, extra_files={PROGRAM_ENTRY: json.dumps(dict(metadata or {}))})
 
 
 class TorchSession:
@@ -63,15 +90,13 @@ class TorchSession:
         # The guards would check at every call what require_accepted checks once.
         self._module = program.module(check_guards=False)
         (name,) = program.graph_signature.user_inputs
-        (example,), _ = program.example_inputs
-        shape, dtype = tuple(example.shape), example.numpy().dtype
-        self.inputs: tuple[TensorInfo, ...] = (TensorInfo(str(name), shape, dtype),)
+        self.inputs: tuple[TensorInfo, ...] = (_input_info(program, str(name)),)
         self._output: torch.Tensor | None = None
         self.set_inputs(random_inputs(self.inputs, rng=np.random.default_rng(0)))
 
     @property
     def input_shape(self) -> Shape:
-        """Shape of the input."""
+        """Shape of the input, a dynamic batch at 1."""
         return self.inputs[0].smallest_shape
 
     def set_inputs(self, arrays: Sequence[Tensor]) -> None:
@@ -91,11 +116,19 @@ class TorchSession:
         assert self._output is not None
         return [self._output.numpy().copy()]
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Tensor) -> Array:
         """The output for the input `x`, (N, C, H, W)."""
         self.set_inputs([x])
         self.invoke()
         return np.asarray(self.outputs()[0], np.float32)
+
+
+def _input_info(program: torch.export.ExportedProgram, name: str) -> TensorInfo:
+    """What a program takes; dynamic dimensions are None."""
+    (node,) = (node for node in program.graph.nodes if node.name == name)
+    taken: torch.Tensor = node.meta["val"]
+    shape = tuple(size if isinstance(size, int) else None for size in taken.shape)
+    return TensorInfo(name, shape, torch.empty(0, dtype=taken.dtype).numpy().dtype)
 
 
 def _load(model: Path, name: str) -> torch.export.ExportedProgram:

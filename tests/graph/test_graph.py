@@ -17,6 +17,8 @@ from ofa_hw.graph import (
     Mul,
     Primitive,
     Relu,
+    Scale,
+    Shift,
 )
 
 CONV = Conv(np.zeros((8, 4, 3, 3), np.float32), np.zeros(8, np.float32), 2, 1)
@@ -82,8 +84,13 @@ def test_costs_count_the_whole_batch_and_weights_once() -> None:
         (MaxPool(6, 1), "larger than its input"),
         (AvgPool(9, 1), "larger than its input"),
         (Linear(np.zeros((8, 4), np.float32)), "takes 4 features"),
+        (Scale(np.zeros(3, np.float32)), "one number or 4"),
+        (Shift(np.zeros((4, 1), np.float32)), "one number or 4"),
     ],
-    ids=["channels", "kernel", "max pool", "average pool", "image into linear"],
+    ids=[
+        *("channels", "kernel", "max pool", "average pool", "image into linear"),
+        *("scale of other channels", "shift by a matrix"),
+    ],
 )
 def test_what_does_not_fit_is_refused(primitive: Primitive, message: str) -> None:
     builder = GraphBuilder((1, 4, 5, 5))

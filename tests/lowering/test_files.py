@@ -108,6 +108,11 @@ def test_max_pool_is_padded_by_zero_only_where_nothing_is_negative(
     assert pad in tflite_operators(builder.build())
 
 
+def test_a_max_pool_on_its_own_is_padded_as_after_the_relu_that_it_follows_in_networks() -> None:
+    operators = tflite_operators(op_graph(OpSpec("max_pool", 8, 8, 8, kernel_size=3, stride=2)))
+    assert operators == ["PAD", "MAX_POOL_2D"]
+
+
 def test_onnx_model_passes_the_checker() -> None:
     for op in (BLOCK, OpSpec("bottleneck", 9, 8, 16, 8, 3, 2, "relu6", shortcut="project")):
         onnx.checker.check_model(to_onnx(op_graph(op, batch=2)), full_check=True)

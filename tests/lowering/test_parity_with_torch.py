@@ -22,6 +22,8 @@ from ofa_hw.graph import (
     Primitive,
     Relu,
     Relu6,
+    Scale,
+    Shift,
     network_graph,
     op_graph,
 )
@@ -60,6 +62,7 @@ def linear(features: int, out: int) -> Linear:
 def assert_parity(graph: Graph, tolerance: float = 1e-4) -> None:
     rng = np.random.default_rng(zlib.crc32(repr(graph.input_shape).encode()))
     x = rng.standard_normal(graph.input_shape, np.float32) * 3
+    x = np.abs(x) if graph.never_negative else x
     with torch.inference_mode():
         expected = to_torch(graph)(torch.from_numpy(x)).numpy()
     assert expected.shape == graph.output_shape
@@ -79,6 +82,10 @@ PRIMITIVES = {
     "relu6": Relu6(),
     "hard sigmoid": HardSigmoid(),
     "hard swish": HardSwish(),
+    "shift": Shift(np.array(0.3, np.float32)),
+    "shift of each channel": Shift(RNG.standard_normal(6, np.float32)),
+    "scale": Scale(np.array(-0.3, np.float32)),
+    "scale of each channel": Scale(RNG.standard_normal(6, np.float32)),
     "global average pool": GlobalAvgPool(),
     "flatten": Flatten(),
     "1x1 conv": conv(6, 8, 1),

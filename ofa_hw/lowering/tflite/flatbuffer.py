@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import flatbuffers
@@ -12,10 +13,36 @@ from ai_edge_litert import schema_py_generated as schema
 
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
 }
 Options: TypeAlias = Any  # one of the generated, untyped `schema.*OptionsT`
 _ALIGNMENT = 16  # what the format's schema asks of a buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """What the integers of a tensor stand for: scale * (q - zero_point).
+
+    Attributes:
+        scales: One, or one for each index along `axis`.
+        zero_point: The same for all.
+        axis: Of several scales.
+    """
+
+    scales: npt.NDArray[np.float32]
+    zero_point: int = 0
+    axis: int = 0
+
+    def pack(self) -> Any:  # noqa: ANN401
+        """As the schema has it."""
+        return schema.QuantizationParametersT(
+            scale=self.scales,
+            zeroPoint=np.full(len(self.scales), self.zero_point, np.int64),
+            quantizedDimension=self.axis,
+        )
 
 
 class TfliteModel:
@@ -25,20 +52,40 @@ class TfliteModel:
         self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 stands for "no data"
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: dict[int, int] = {}
+        self._codes: dict[tuple[int, int], int] = {}
 
-    def tensor(self, name: str, shape: Sequence[int]) -> int:
-        """Adds a float32 tensor that an operator writes, or that is an input."""
-        return self._add_tensor(name, shape, schema.TensorType.FLOAT32, 0)
+    def tensor(
+        self,
+        name: str,
+        shape: Sequence[int],
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        quantisation: Quantisation | None = None,
+        dynamic_batch: bool = False,
+    ) -> int:
+        """Adds a tensor that an operator writes, or that is an input."""
+        kind = _TYPES[np.dtype(dtype)]
+        index = self._add_tensor(name, shape, kind, 0, quantisation)
+        if dynamic_batch:
+            self._tensors[index].shapeSignature = np.array([-1, *shape[1:]], np.int32)
+        return index
 
-    def constant(self, name: str, values: npt.NDArray[Any]) -> int:
-        """Adds a constant tensor of float32 or int32."""
+    def constant(
+        self, name: str, values: npt.NDArray[Any], quantisation: Quantisation | None = None
+    ) -> int:
+        """Adds a constant tensor."""
         self._buffers.append(_Buffer(values))
         kind = _TYPES[values.dtype]
-        return self._add_tensor(name, values.shape, kind, len(self._buffers) - 1)
+        return self._add_tensor(name, values.shape, kind, len(self._buffers) - 1, quantisation)
 
     def operator(
-        self, builtin: int, inputs: Sequence[int], output: int, options: Options = None
+        self,
+        builtin: int,
+        inputs: Sequence[int],
+        output: int,
+        options: Options = None,
+        *,
+        version: int = 1,
     ) -> int:
         """Adds an operator and returns `output`, the tensor that it writes.
 
@@ -47,9 +94,10 @@ class TfliteModel:
             inputs: Tensors that it reads.
             output: Tensor that it writes.
             options: Its `schema.*OptionsT`, or None where it has none.
+            version: Of the operator, which an older runtime refuses.
         """
         operator = schema.OperatorT(
-            opcodeIndex=self._codes.setdefault(builtin, len(self._codes)),
+            opcodeIndex=self._codes.setdefault((builtin, version), len(self._codes)),
             inputs=np.array(inputs, np.int32),
             outputs=np.array([output], np.int32),
         )
@@ -60,11 +108,25 @@ class TfliteModel:
         self._operators.append(operator)
         return output
 
-    def serialise(self, *, input: int, output: int, metadata: Mapping[str, str]) -> bytes:
-        """The bytes of a .tflite file with the signature `serving_default`: `input` to `output`."""
+    def serialise(
+        self,
+        *,
+        input: int,
+        output: int,
+        names: tuple[str, str],
+        metadata: Mapping[str, str],
+    ) -> bytes:
+        """The bytes of a .tflite file.
+
+        Args:
+            input: The tensor that images are put in.
+            output: The tensor that scores are read from.
+            names: Of the two in the signature `serving_default`.
+            metadata: Entries of the model's `metadata`.
+        """
         signature = schema.SignatureDefT(
-            inputs=[schema.TensorMapT(name="input", tensorIndex=input)],
-            outputs=[schema.TensorMapT(name="output", tensorIndex=output)],
+            inputs=[schema.TensorMapT(name=names[0], tensorIndex=input)],
+            outputs=[schema.TensorMapT(name=names[1], tensorIndex=output)],
             signatureKey="serving_default",
         )
         subgraph = schema.SubGraphT(
@@ -82,8 +144,10 @@ class TfliteModel:
             version=3,
             operatorCodes=[
                 # Runtimes of before 2020 read the deprecated field alone, 127 meaning "the other".
-                schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code)
-                for code in self._codes
+                schema.OperatorCodeT(
+                    deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version
+                )
+                for code, version in self._codes
             ],
             subgraphs=[subgraph],
             description="ofa_hw",
@@ -96,9 +160,21 @@ class TfliteModel:
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(memoryview(builder.Bytes)[builder.head :])
 
-    def _add_tensor(self, name: str, shape: Sequence[int], kind: int, buffer: int) -> int:
+    def _add_tensor(
+        self,
+        name: str,
+        shape: Sequence[int],
+        kind: int,
+        buffer: int,
+        quantisation: Quantisation | None,
+    ) -> int:
         tensor = schema.TensorT(
-            shape=np.array(shape, np.int32), type=kind, buffer=buffer, name=name, hasRank=True
+            shape=np.array(shape, np.int32),
+            type=kind,
+            buffer=buffer,
+            name=name,
+            quantization=quantisation.pack() if quantisation else None,
+            hasRank=True,
         )
         self._tensors.append(tensor)
         return len(self._tensors) - 1
