@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -75,13 +75,19 @@ def shortlist(front: Sequence[Candidate], count: int) -> list[Candidate]:
     return sorted([*chosen, *left[: count - len(chosen)]], key=lambda point: -point.top1)
 
 
-def open_like(tables: Sequence[LatencyTable], backend: str, serial: str | None = None) -> Profiler:
+def open_like(
+    tables: Sequence[LatencyTable],
+    backend: str,
+    serial: str | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Profiler:
     """Opens a backend with the settings of the first of these tables that was filled with it.
 
     Args:
         tables: The tables that a search relied on.
         backend: Name of the backend.
         serial: Of the device, for backends that reach others than this machine.
+        settings: Further settings; a table does not tell where a machine keeps what it needs.
 
     Raises:
         ProfilerError: If the backend or the device is not there, or refuses the settings.
@@ -90,10 +96,14 @@ def open_like(tables: Sequence[LatencyTable], backend: str, serial: str | None =
         device = table.device
         if device.backend == backend:
             options = ProfilerOptions(
-                serial, device.threads or 1, device.dtype, device.batch or 1, device.settings
+                serial,
+                device.threads or 1,
+                device.dtype,
+                device.batch or 1,
+                {**device.settings, **(settings or {})},
             )
             return open_profiler(backend, options)
-    return open_profiler(backend, ProfilerOptions(serial))
+    return open_profiler(backend, ProfilerOptions(serial, settings=settings or {}))
 
 
 def measure_best(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from ofa_hw.errors import ExportError, SpecError
-from ofa_hw.search import ROUNDS, Candidate, Constraint, SearchResult
+from ofa_hw.errors import SpecError, TableError
+from ofa_hw.search import ROUNDS, Constraint
 from ofa_hw.search import search as run_search
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
+from ofa_hw.subnet import Subnet
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from ofa_hw.export import ExportedFile
-    from ofa_hw.graph.ir import Array
     from ofa_hw.latency import LatencyTable
     from ofa_hw.predictor import AccuracyPredictor
     from ofa_hw.profiling import Profiler, SamplingPlan
@@ -27,103 +23,6 @@ if TYPE_CHECKING:
 
     CalibrationImages: TypeAlias = Callable[[int], Iterable[torch.Tensor]]
     Table: TypeAlias = LatencyTable | str | Path
-
-
-@dataclass(frozen=True)
-class Subnet:
-    """A sub-network that was chosen for a device.
-
-    Attributes:
-        space: The space it lies in.
-        spec: What it is.
-        top1: Its predicted top-1 fraction.
-        latency_ms: Its predicted latency, in milliseconds, by the first table.
-        table: Name of the table that the latency is from; of several, all their names.
-        result: The whole search.
-        module: The network with its weights, in eval mode; None where no weights were given.
-        measured_ms: Its latency on the device, in milliseconds; None where nobody measured it.
-        measured: Every candidate that was measured, the most accurate first.
-    """
-
-    space: SearchSpace
-    spec: SubnetSpec
-    top1: float
-    latency_ms: float
-    table: str
-    result: SearchResult
-    module: nn.Module | None
-    measured_ms: float | None = None
-    measured: tuple[MeasuredCandidate, ...] = ()
-
-    def export(
-        self, path: str | Path, *, images: Array | None = None, force: bool = False
-    ) -> ExportedFile:
-        """Writes the network as .onnx, .tflite or .pt2; the file is run and compared with torch.
-
-        Args:
-            path: Where to; its ending is the format.
-            images: Images to compare on, (N, C, H, W); random ones by default.
-            force: Whether to replace a file of this name.
-
-        Raises:
-            ExportError: If no weights were given, or the name's ending is no format.
-            OutputExistsError: If there is such a file and `force` is false.
-            ParityError: If the file computes something else than the network.
-        """
-        from ofa_hw.export import export_module
-
-        side = self.spec.resolution
-        return export_module(
-            self._weighted(),
-            (1, self.space.in_channels, side, side),
-            path,
-            images=images,
-            metadata=self.metadata(),
-            force=force,
-        )
-
-    def metadata(self) -> dict[str, str]:
-        """What is written into every exported file: where the network is from."""
-        facts = {
-            "ofa_hw.version": version("ofa-hw"),
-            "ofa_hw.spec": self.spec.to_json(),
-            "ofa_hw.table": self.table,
-            "ofa_hw.predicted_latency_ms": f"{self.latency_ms:.4f}",
-            "ofa_hw.predicted_top1": f"{self.top1:.4f}",
-        }
-        if self.measured_ms is not None:
-            facts["ofa_hw.measured_latency_ms"] = f"{self.measured_ms:.4f}"
-        return facts
-
-    def summary(self) -> dict[str, Any]:
-        """The choice, its costs and what was measured, for JSON."""
-        chosen = {
-            "spec": json.loads(self.spec.to_json()),
-            "predicted_top1": self.top1,
-            "predicted_latency_ms": self.latency_ms,
-            "table": self.table,
-            "macs": self.space.macs(self.spec),
-            "params": self.space.params(self.spec),
-            "costs": dict(self.candidate.costs),
-        }
-        if self.measured:
-            chosen["measured_latency_ms"] = self.measured_ms
-            chosen["candidates"] = [candidate.summary() for candidate in self.measured]
-        return chosen
-
-    @property
-    def candidate(self) -> Candidate:
-        """The choice as the search saw it, with all its costs."""
-        known = (self.result.best, *self.result.front)
-        return next(candidate for candidate in known if candidate.spec == self.spec)
-
-    def _weighted(self) -> nn.Module:
-        if self.module is None:
-            raise ExportError(
-                "the sub-network has no weights to export; pass weights=CHECKPOINT to specialize "
-                "(on the command line: --weights CHECKPOINT)"
-            )
-        return self.module
 
 
 def specialize(
@@ -241,7 +140,18 @@ def specialize(
         module,
         measured_ms,
         measured,
+        tables[0].device,
+        _interval_ms(tables[0], space, best.spec),
     )
+
+
+def _interval_ms(
+    table: LatencyTable, space: SearchSpace, spec: SubnetSpec
+) -> tuple[float, float] | None:
+    try:
+        return table.latency_interval_ms(space.ops(spec), 0.9)
+    except TableError:  # it was validated on too few networks, or none
+        return None
 
 
 def _extract(

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from ofa_hw.cli.app import app
-from ofa_hw.cli.options import JsonOption, SetOption, ThreadsOption, parse_settings
+from ofa_hw.cli.options import (
+    BenchmarkBinaryOption,
+    JsonOption,
+    SetOption,
+    ThreadsOption,
+    device_settings,
+)
 from ofa_hw.cli.output import print_json
 
 
@@ -21,20 +27,22 @@ def bench(
         str | None, typer.Option(help="Device behind ADB, for .tflite files.", metavar="SERIAL")
     ] = None,
     settings: SetOption = None,
+    benchmark_binary: BenchmarkBinaryOption = None,
     seconds: Annotated[float, typer.Option(help="How long at most.", min=0.1)] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
     """Time any .onnx, .tflite or .pt2 file on random inputs, here or on a device."""
     from ofa_hw.latency.bench import bench_file, bench_on_device
 
-    if serial is None and settings:
+    chosen = device_settings(settings, benchmark_binary, has_serial=serial is not None)
+    if serial is None and chosen:
         raise typer.BadParameter("--set is for devices; pass --serial too")
     if serial is None:
         result = bench_file(file, threads=threads, max_time_s=seconds)
     else:
         from ofa_hw.profiling import ProfilerOptions, open_profiler
 
-        options = ProfilerOptions(serial, threads, settings=parse_settings(settings))
+        options = ProfilerOptions(serial, threads, settings=chosen)
         profiler = open_profiler("tflite", options)
         try:
             result = bench_on_device(file, profiler, max_time_s=seconds)

@@ -6,11 +6,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_hw.errors import SpecError
+
+if TYPE_CHECKING:
+    from ofa_hw.latency import LatencyTable
+    from ofa_hw.spaces import SearchSpace
 
 LutOption = Annotated[
     list[str],
@@ -48,6 +52,31 @@ ConfidenceOption = Annotated[
         metavar="P",
     ),
 ]
+InterpolateOption = Annotated[
+    bool,
+    typer.Option(
+        "--interpolate", help="Choose from resolutions between those that a table measured, too."
+    ),
+]
+
+
+def load_tables(
+    sources: Sequence[str], space: SearchSpace, *, interpolate: bool
+) -> list[LatencyTable]:
+    """Loads the tables of a search.
+
+    Args:
+        sources: Files, folders or bundled names.
+        space: What is searched.
+        interpolate: Whether they shall have its operators between measured input sizes, too.
+
+    Raises:
+        TableError: If one cannot be read.
+    """
+    from ofa_hw.latency import load_table
+
+    tables = [load_table(source) for source in sources]
+    return [table.interpolated(space.table_ops()) for table in tables] if interpolate else tables
 
 
 def parse_restrict(pairs: Sequence[str] | None) -> dict[str, tuple[int | float, ...]]:
@@ -76,7 +105,7 @@ class SpecializeCommand:
     """What leads `ofa-hw specialize` to a network of a search.
 
     Attributes:
-        options: Of the search, by name; None and empty ones are left out.
+        options: Of the search, by name; None, False and empty ones are left out.
     """
 
     options: Mapping[str, object]
@@ -86,6 +115,6 @@ class SpecializeCommand:
         parts = ["ofa-hw", "specialize"]
         for name, value in {**self.options, "latency-ms": list(latency_ms)}.items():
             for each in value if isinstance(value, list) else [value]:
-                if each is not None:
-                    parts += [f"--{name}", str(each)]
+                if each is not None and each is not False:
+                    parts += [f"--{name}"] if each is True else [f"--{name}", str(each)]
         return shlex.join(parts)

@@ -19,6 +19,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of the backend; repeat for more.", metavar="NAME=VALUE"),
 ]
+BenchmarkBinaryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Google's benchmark_model for the device, here or by its absolute path there; runs "
+        "the networks in place of ofa-runner.",
+        metavar="PATH",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
@@ -50,3 +58,20 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
             raise SpecError(f"--set takes NAME=VALUE, got {pair!r}")
         settings[name] = value
     return settings
+
+
+def device_settings(
+    pairs: list[str] | None, benchmark_binary: str | None, *, has_serial: bool
+) -> dict[str, str]:
+    """The settings of a backend: `name=value` pairs, and the option that stands for one.
+
+    Raises:
+        SpecError: If a pair has no equals sign.
+        BadParameter: If the option is given and no device is.
+    """
+    settings = parse_settings(pairs)
+    if benchmark_binary is None:
+        return settings
+    if not has_serial:
+        raise typer.BadParameter("--benchmark-binary runs on a device; pass --serial too")
+    return {**settings, "benchmark_binary": benchmark_binary}

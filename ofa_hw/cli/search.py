@@ -13,6 +13,7 @@ import typer
 from ofa_hw.cli.app import app
 from ofa_hw.cli.limits import (
     ConfidenceOption,
+    InterpolateOption,
     LutOption,
     MacsOption,
     ParamsOption,
@@ -21,6 +22,7 @@ from ofa_hw.cli.limits import (
     RestrictOption,
     SpecializeCommand,
     WeightBytesOption,
+    load_tables,
     parse_restrict,
 )
 from ofa_hw.cli.options import (
@@ -61,6 +63,7 @@ def search(
         typer.Option(help="Plot the front on a page of its own to pick from.", metavar="FILE"),
     ] = None,
     resolutions: ResolutionsOption = None,
+    interpolate: InterpolateOption = False,
     restrict: RestrictOption = None,
     macs: MacsOption = None,
     params: ParamsOption = None,
@@ -76,7 +79,6 @@ def search(
     Needs no weights. `ofa-hw specialize` takes the same options and ships the sub-network.
     """
     from ofa_hw.errors import OutputExistsError
-    from ofa_hw.latency import load_table
     from ofa_hw.predictor import load_predictor
     from ofa_hw.search import pareto as run_pareto
     from ofa_hw.search import search as run_search
@@ -90,7 +92,7 @@ def search(
     if page is not None and page.exists() and not force:
         raise OutputExistsError(page)
     found = get_space(space)
-    tables = [load_table(source) for source in lut]
+    tables = load_tables(lut, found, interpolate=interpolate)
     known = load_predictor(predictor, space=found)
     sizes, fields = parse_resolutions(resolutions), parse_restrict(restrict)
     points: Sequence[Candidate]
@@ -141,6 +143,7 @@ def search(
                 "lut": lut,
                 "predictor": predictor,
                 "resolutions": resolutions,
+                "interpolate": interpolate,
                 "restrict": restrict or [],
                 "macs": macs,
                 "params": params,

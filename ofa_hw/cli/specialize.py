@@ -10,8 +10,25 @@ from typing import Annotated
 import typer
 
 from ofa_hw.cli.app import app
+from ofa_hw.cli.exporting import (
+    BatchOption,
+    CalibrationImagesOption,
+    DtypeOption,
+    DynamicBatchOption,
+    Exporting,
+    ExportOption,
+    FallbackOption,
+    LabelsOption,
+    MeanOption,
+    MinAgreementOption,
+    StdOption,
+    Uint8Option,
+    print_file,
+    summary,
+)
 from ofa_hw.cli.limits import (
     ConfidenceOption,
+    InterpolateOption,
     LutOption,
     MacsOption,
     ParamsOption,
@@ -19,18 +36,23 @@ from ofa_hw.cli.limits import (
     PredictorOption,
     RestrictOption,
     WeightBytesOption,
+    load_tables,
     parse_restrict,
 )
 from ofa_hw.cli.options import (
+    BenchmarkBinaryOption,
     ForceOption,
     JsonOption,
     ResolutionsOption,
     SeedOption,
+    SetOption,
     SpaceOption,
+    device_settings,
     parse_resolutions,
 )
 from ofa_hw.cli.output import print_json, print_table, progress_bar
 from ofa_hw.cli.search import print_candidate
+from ofa_hw.cli.training import open_images
 
 
 @app.command(
@@ -49,15 +71,25 @@ def specialize(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Images on which batch norms are calibrated.", metavar="NAME"),
-    ] = None,
-    export: Annotated[
-        list[Path] | None,
         typer.Option(
-            help="File to write, .onnx, .tflite or .pt2; repeat for more.", metavar="FILE"
+            help="Images on which batch norms are calibrated; their validation images are what "
+            "files are compared on.",
+            metavar="NAME",
         ),
     ] = None,
+    export: ExportOption = None,
+    dtype: DtypeOption = "fp32",
+    calibration_images: CalibrationImagesOption = None,
+    batch: BatchOption = None,
+    dynamic_batch: DynamicBatchOption = False,
+    uint8_input: Uint8Option = False,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    labels: LabelsOption = None,
+    min_agreement: MinAgreementOption = 0.9,
+    allow_fallback: FallbackOption = False,
     resolutions: ResolutionsOption = None,
+    interpolate: InterpolateOption = False,
     restrict: RestrictOption = None,
     macs: MacsOption = None,
     params: ParamsOption = None,
@@ -83,6 +115,8 @@ def specialize(
     serial: Annotated[
         str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
     ] = None,
+    settings: SetOption = None,
+    benchmark_binary: BenchmarkBinaryOption = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -91,28 +125,43 @@ def specialize(
 
     `ofa-hw search` takes the same options and needs no weights.
     """
-    from ofa_hw.export import check_output
-    from ofa_hw.latency import load_table
     from ofa_hw.shortlist import open_like
+    from ofa_hw.spaces import get_space
     from ofa_hw.specialize import specialize as run_specialize
 
-    paths = export or []
-    if paths and weights is None:
+    files = Exporting(
+        paths=export or [],
+        dtype=dtype,
+        calibration_images=calibration_images,
+        batch=batch,
+        dynamic_batch=dynamic_batch,
+        uint8_input=uint8_input,
+        mean=mean,
+        std=std,
+        labels=labels,
+        min_agreement=min_agreement,
+        allow_fallback=allow_fallback,
+        force=force,
+    )
+    if files.paths and weights is None:
         raise typer.BadParameter("--export needs the weights: pass --weights CHECKPOINT")
-    if measure_top is None and (backend or serial):
-        raise typer.BadParameter("--backend and --serial measure nothing without --measure-top N")
-    for path in paths:
-        check_output(path, force=force)
-    calibration = None
+    chosen = device_settings(settings, benchmark_binary, has_serial=serial is not None)
+    if measure_top is None and (backend or serial or chosen):
+        raise typer.BadParameter(
+            "--backend, --serial and --set measure nothing without --measure-top N"
+        )
+    files.require(has_data=data is not None)
+    images = calibration = None
     if data is not None:
-        from ofa_hw.training import calibration_batches, get_data
+        from ofa_hw.training import calibration_batches
 
-        calibration = partial(calibration_batches, get_data(data))
-    tables = [load_table(source) for source in lut]
+        images = open_images(get_space(space), data)
+        calibration = partial(calibration_batches, images)
+    tables = load_tables(lut, get_space(space), interpolate=interpolate)
     with ExitStack() as opened:
         profiler = progress = None
         if measure_top is not None:
-            profiler = open_like(tables, backend or tables[0].device.backend, serial)
+            profiler = open_like(tables, backend or tables[0].device.backend, serial, chosen)
             opened.callback(profiler.close)
             progress = opened.enter_context(progress_bar("measuring networks"))
         subnet = run_specialize(
@@ -134,13 +183,9 @@ def specialize(
             profiler=profiler,
             progress=progress,
         )
-    files = [subnet.export(path, force=force) for path in paths]
+    written = files.write(subnet, images) if files.paths else []
     if as_json:
-        written = [
-            {"path": str(f.path), "bytes": f.size_bytes, "max_relative_error": f.max_relative_error}
-            for f in files
-        ]
-        print_json({**subnet.summary(), "files": written})
+        print_json({**subnet.summary(), "files": [summary(file) for file in written]})
         return
     print_candidate(subnet.candidate)
     if subnet.measured:
@@ -158,8 +203,5 @@ def specialize(
                 for c in subnet.measured
             ],
         )
-    for file in files:
-        size = file.size_bytes / 1e6
-        print(
-            f"{file.path}: {size:.2f} MB, within {file.max_relative_error:.0e} of torch's outputs"
-        )
+    for file in written:
+        print_file(file)

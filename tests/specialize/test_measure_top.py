@@ -80,7 +80,10 @@ def test_a_budget_that_the_device_keeps_ships_the_best(
     assert [c["predicted_latency_ms"] for c in summary["candidates"]] == pytest.approx(
         [table.latency_ms(TINY.ops(c.candidate.spec)) for c in subnet.measured]
     )
-    assert subnet.metadata()["ofa_hw.measured_latency_ms"] == f"{subnet.measured_ms:.4f}"
+    promised = subnet.provenance()
+    assert promised.device == table.device
+    assert promised.measured_latency_ms == subnet.measured_ms
+    assert subnet.provenance("int8").measured_latency_ms is None  # that was another network
 
 
 def test_a_table_that_promises_a_fifth_of_the_latency_is_found_out(

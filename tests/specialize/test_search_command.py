@@ -123,3 +123,22 @@ def test_the_help_of_search_has_an_example(run) -> None:
     code, out, _ = run("search", "--help")
     assert code == 0
     assert "Example: ofa-hw search" in " ".join(out.split())
+
+
+def test_resolutions_between_those_measured_are_chosen_from_when_asked(
+    run, tmp_path: Path, table_file: Path, predictor_file: Path
+) -> None:
+    """The table has 24 and 32 pixels, and the space 28 between them."""
+    inputs = ["--space", "tiny", "--lut", table_file, "--predictor", predictor_file]
+    between = [*inputs, "--latency-ms", 100, "--resolutions", 28, "--json"]
+    code, _, err = run("search", *between)
+    assert code == 1
+    assert "no row" in err
+    for command in ("search", "specialize"):
+        code, out, err = run(command, *between, "--interpolate")
+        assert code == 0, err
+        assert json.loads(out)["spec"]["resolution"] == 28
+    page = tmp_path / "front.html"
+    front = ["search", *inputs, "--pareto", "--budgets", 3, "--interpolate", "--page", page]
+    assert run(*front)[0] == 0
+    assert "--interpolate --" in page.read_text()
