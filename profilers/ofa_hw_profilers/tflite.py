@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_hw.errors import BackendUnavailableError
+from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError
 from ofa_hw.graph import Graph, op_graph
+from ofa_hw.lowering.form import DTYPES
+from ofa_hw.lowering.parts import part_to_tflite
 from ofa_hw.lowering.sessions import TfliteSession
-from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.profiling import InProcessProfiler, Profiler, ProfilerOptions, Runnable
 from ofa_hw.profiling.device import host_device
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
@@ -20,6 +21,11 @@ def open_tflite(options: ProfilerOptions) -> Profiler:
         DeviceNotFoundError: If there is no such device, or it cannot be used; it says what to do.
         ProfilerError: If the options are none that it has.
     """
+    if options.serial is None and "runner" in options.settings:
+        raise DeviceNotFoundError(
+            f"the runner {options.settings['runner']} is for devices behind ADB: name the device "
+            "with --serial; ofa-hw devices lists them"
+        )
     if options.serial is None:
         return TfliteProfiler(options)
     from ofa_hw_profilers.adb import open_adb_profiler  # its libraries are an extra
@@ -30,14 +36,18 @@ def open_tflite(options: ProfilerOptions) -> Profiler:
 class TfliteProfiler(InProcessProfiler):
     """The interpreter of this machine.
 
+    Data types: `fp32`; `int8`; `fp16`, weights in float16, with which XNNPACK computes in half
+    precision where the processor does, and in float32 elsewhere.
+
     Settings: `xnnpack` (`on`, `off`), whether its optimised kernels run the network.
     """
 
     def __init__(self, options: ProfilerOptions) -> None:
         require_local("tflite", options)
-        require_options("tflite", options)
+        require_options("tflite", options, dtypes=DTYPES)
         settings = resolve_settings("tflite", options, {"xnnpack": ("on", "off")})
         self._threads = options.threads
+        self._dtype = options.dtype
         self._xnnpack = settings["xnnpack"] == "on"
         session = self._open(op_graph(SENTINEL_OPS[0]))
         if self._xnnpack:
@@ -51,7 +61,8 @@ class TfliteProfiler(InProcessProfiler):
         return session.invoke
 
     def _open(self, graph: Graph) -> TfliteSession:
-        return TfliteSession(to_tflite(graph), threads=self._threads, xnnpack=self._xnnpack)
+        model = part_to_tflite(graph, self._dtype)
+        return TfliteSession(model, threads=self._threads, xnnpack=self._xnnpack)
 
 
 def require_xnnpack(session: TfliteSession) -> None:
