@@ -104,7 +104,7 @@ class Stopwatch:
         visit = profiler._session.visit
 
         def timed(requests):  # noqa: ANN001, ANN202
-            sentinels = {network.number for network in profiler._sentinels}
+            sentinels = profiler._sentinels
             for request, result in zip(requests, visit(requests), strict=True):
                 spent_s = result.all_ns * 1e-9
                 if request.network in sentinels:

@@ -1,25 +1,33 @@
-"""`ofa-hw profile` and `ofa-hw devices`."""
+"""`ofa-hw profile`: fills latency tables."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from ofa_hw.cli.app import app
 from ofa_hw.cli.options import (
+    BenchmarkBinaryOption,
     ForceOption,
     JsonOption,
     ResolutionsOption,
     SetOption,
     ThreadsOption,
+    device_settings,
     parse_resolutions,
-    parse_settings,
 )
-from ofa_hw.cli.output import print_json, print_table, progress_bar
+from ofa_hw.cli.output import print_json, progress_bar, stage_bars
+from ofa_hw.cli.side_by_side import run_side_by_side
+from ofa_hw.errors import OfaHwError
+
+if TYPE_CHECKING:
+    from ofa_hw.latency import FillPlan, LatencyTable
 
 
 @app.command(
@@ -35,18 +43,24 @@ def profile(
         typer.Option(
             "--output",
             "-o",
-            help="File to write; by default named after space, backend and serial.",
+            help="File to write, or a folder; by default named after space, backend and serial.",
             metavar="FILE",
         ),
     ] = None,
     serial: Annotated[
-        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
+        list[str] | None,
+        typer.Option(
+            help="Device, for backends that reach others; repeat to fill a table of each, side by "
+            "side.",
+            metavar="SERIAL",
+        ),
     ] = None,
     resolutions: ResolutionsOption = None,
     threads: ThreadsOption = 1,
     dtype: Annotated[str, typer.Option(help="Of weights and activations.")] = "fp32",
     batch: Annotated[int, typer.Option(help="Images at once.", min=1)] = 1,
     settings: SetOption = None,
+    benchmark_binary: BenchmarkBinaryOption = None,
     max_minutes: Annotated[
         float | None,
         typer.Option(help="Stop after this long; the most useful operators come first.", min=0.0),
@@ -65,102 +79,102 @@ def profile(
     from ofa_hw.profile import profile as run_profile
     from ofa_hw.spaces import get_space
 
-    found = get_space(space)
-    sizes = parse_resolutions(resolutions)
-    output = output or _default_output(space, backend, serial)
+    found, sizes = get_space(space), parse_resolutions(resolutions)
+    serials: list[str | None] = [*serial] if serial else [None]
+    outputs = _outputs(output, space, backend, serials)
+    plan = partial(plan_fill, found, resolutions=sizes)
     if dry_run:
-        plan = plan_fill(found, None if force else output, resolutions=sizes)
-        if as_json:
-            print_json(
-                {
-                    "cells": plan.cells,
-                    "missing": len(plan.missing),
-                    "estimate_s": plan.estimate_s,
-                }
-            )
-        else:
-            print(
-                f"{plan.cells} operators, {len(plan.missing)} to measure, "
-                f"about {plan.estimate_s / 60:.1f} minutes"
-            )
+        plans = {path: plan(None if force else path) for path in outputs}
+        _print([_planned(path, made, len(outputs) > 1) for path, made in plans.items()], as_json)
         return
-    with progress_bar("measuring") as progress:
-        table = run_profile(
-            found,
-            backend=backend,
-            output=output,
-            serial=serial,
-            threads=threads,
-            dtype=dtype,
-            batch=batch,
-            settings=parse_settings(settings),
-            resolutions=sizes,
-            max_minutes=max_minutes,
-            force=force,
-            progress=progress,
-        )
-    missing = len(plan_fill(found, output, resolutions=sizes).missing)
-    if as_json:
-        print_json({"table": str(output), "rows": len(table), "missing": missing})
-    else:
-        left = f", {missing} still missing (run the same command again)" if missing else ""
-        print(f"{output}: {len(table)} rows of {found.name} on {table.device.name}{left}")
-
-
-def _default_output(space: str, backend: str, serial: str | None) -> Path:
-    parts = (space, backend, *([serial] if serial else []))
-    return Path("-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".jsonl")
-
-
-@app.command(epilog="Example: ofa-hw devices 192.168.1.20:5555")
-def devices(
-    addresses: Annotated[
-        list[str] | None,
-        typer.Argument(help="HOST:PORT of devices that nothing here knows of.", metavar="ADDRESS"),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List what can be profiled: this machine's backends, and devices behind ADB."""
-    from ofa_hw.profiling import list_devices
-
-    backends = _backends()
-    remote = list_devices(addresses or [])
-    if as_json:
-        print_json({"backends": backends, "devices": [asdict(device) for device in remote]})
+    fill = partial(
+        run_profile,
+        found,
+        backend=backend,
+        threads=threads,
+        dtype=dtype,
+        batch=batch,
+        settings=device_settings(settings, benchmark_binary, has_serial=bool(serial)),
+        resolutions=sizes,
+        max_minutes=max_minutes,
+        force=force,
+    )
+    if len(serials) == 1:
+        with progress_bar("measuring") as progress:
+            table = fill(serial=serials[0], output=outputs[0], progress=progress)
+        _print([_filled(outputs[0], table, len(plan(outputs[0]).missing))], as_json)
         return
-    print_table(("backend", "device", "runtime", "state"), [list(b.values()) for b in backends])
-    if remote:
-        print()
-        print_table(
-            ("serial", "device", "SoC", "Android", "cores (big)", "state"),
-            [
-                (
-                    d.serial,
-                    d.name,
-                    d.soc,
-                    d.android,
-                    f"{d.cores or 'unknown'} ({d.big_cores})",
-                    "ready" if d.state == "device" else f"{d.state}: {d.remedy}",
-                )
-                for d in remote
-            ],
-        )
+    outputs[0].parent.mkdir(parents=True, exist_ok=True)
+    paths = {str(name): path for name, path in zip(serials, outputs, strict=True)}
+    jobs = {name: partial(fill, serial=name, output=path) for name, path in paths.items()}
+    with stage_bars() as advance:
+        results = run_side_by_side(jobs, advance)
+    answers = [
+        _failed(name, paths[name], result)
+        if isinstance(result, OfaHwError)
+        else _filled(paths[name], result, len(plan(paths[name]).missing), serial=name)
+        for name, result in results.items()
+    ]
+    _print(answers, as_json)
+    if any("error" in facts for facts, _ in answers):
+        raise typer.Exit(1)
 
 
-def _backends() -> list[dict[str, str]]:
-    from ofa_hw.errors import ProfilerError
-    from ofa_hw.profiling import ProfilerOptions, backend_names, open_profiler
+_Answer: TypeAlias = tuple[dict[str, Any], str]  # for --json, and for people
 
-    rows = []
-    for name in backend_names():
-        row = {"backend": name, "device": "", "runtime": "", "state": "ready"}
-        try:
-            profiler = open_profiler(name, ProfilerOptions())
-        except ProfilerError as error:
-            rows.append({**row, "state": str(error)})
-            continue
-        device = profiler.device
-        profiler.close()
-        runtime = f"{device.runtime} {device.runtime_version}"
-        rows.append({**row, "device": device.name, "runtime": runtime})
-    return rows
+
+def _failed(serial: str, path: Path, error: OfaHwError) -> _Answer:
+    message = " ".join(str(error).split())
+    print(f"ofa-hw: {serial}: {message}", file=sys.stderr)
+    return {"serial": serial, "table": str(path), "error": message}, ""
+
+
+def _planned(path: Path, plan: FillPlan, is_named: bool) -> _Answer:
+    missing, minutes = len(plan.missing), plan.estimate_s / 60
+    sentence = f"{plan.cells} operators, {missing} to measure, about {minutes:.1f} minutes"
+    return (
+        {
+            "table": str(path),
+            "cells": plan.cells,
+            "missing": missing,
+            "estimate_s": plan.estimate_s,
+        },
+        f"{path}: {sentence}" if is_named else sentence,
+    )
+
+
+def _filled(path: Path, table: LatencyTable, missing: int, *, serial: str = "") -> _Answer:
+    left = f", {missing} still missing (run the same command again)" if missing else ""
+    facts = {"table": str(path), "rows": len(table), "missing": missing}
+    return (
+        {"serial": serial, **facts} if serial else facts,
+        f"{path}: {len(table)} rows of {table.header.space} on {table.device.name}{left}",
+    )
+
+
+def _print(answers: Sequence[_Answer], as_json: bool) -> None:
+    if as_json:
+        facts = [facts for facts, _ in answers]
+        print_json(facts if len(facts) > 1 else facts[0])
+        return
+    for _, sentence in answers:
+        if sentence:
+            print(sentence)
+
+
+def _outputs(
+    output: Path | None, space: str, backend: str, serials: Sequence[str | None]
+) -> list[Path]:
+    """The table's file of each device."""
+    several = len(serials) > 1
+    if output is not None and not several and not output.is_dir():
+        return [output]
+    if output is not None and (output.is_file() or (output.suffix and not output.is_dir())):
+        raise typer.BadParameter(f"--output is a folder for several devices, not a file {output}")
+    names = [
+        "-".join(re.sub(r"[^\w.]+", "_", part) for part in (space, backend, serial) if part)
+        for serial in serials
+    ]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("two of the devices have one name; give each --serial once")
+    return [(output or Path()) / f"{name}.jsonl" for name in names]

@@ -9,9 +9,9 @@ from loopback.auth import AuthDevice
 from loopback.packages import DeviceSetupError
 from loopback.server import AdbServer
 
+from ofa_hw.errors import DeviceUnauthorizedError
 from ofa_hw_profilers.adb.connect import connect
 from ofa_hw_profilers.adb.devices import list_devices
-from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError
 from ofa_hw_profilers.adb.links import load_keys
 
 pytestmark = pytest.mark.adbd

@@ -45,9 +45,38 @@ def test_a_full_log_is_read() -> None:
     assert output.delegated == (2168, 2168)
 
 
-def test_a_delegate_that_took_a_part_is_counted_over_its_partitions() -> None:
-    part = "INFO: Replacing 7 out of 11 node(s) with delegate (TfLiteXNNPackDelegate) node, "
-    assert parse_benchmark(f"{part}yielding 3 partitions\n{FIRST}").delegated == (7, 11)
+PART = (
+    "INFO: Replacing 7 out of 11 node(s) with delegate (TfLiteGpuDelegateV2) node, "
+    "yielding 3 partitions"
+)
+REST = (
+    "INFO: Replacing 4 out of 6 node(s) with delegate (TfLiteXNNPackDelegate) node, "
+    "yielding 3 partitions"
+)
+APPLIED = "INFO: Explicitly applied GPU delegate, and the model graph will be "
+OLDER = "Applied GPU delegate, and the model graph will be "
+
+
+@pytest.mark.parametrize(
+    ("words", "delegated", "is_whole"),
+    [
+        (REPLACED, (2168, 2168), True),
+        (PART, (7, 11), False),
+        (f"{PART}\n{REST}", (7, 11), False),
+        (f"{APPLIED}completely executed by the delegate.", None, True),
+        (f"{APPLIED}partially executed by the delegate w/ 2 delegate kernels.", None, False),
+        (f"{OLDER}completely executed w/ the delegate.", None, True),
+        (f"{OLDER}partially executed w/ the delegate.", None, False),
+        ("", None, None),
+    ],
+    ids=["all counted", "some counted", "some, and another's", "all", "some", "all, as said "
+         "before", "some, as said before", "nothing said"],
+)  # fmt: skip
+def test_how_much_a_delegate_took_over_is_read(
+    words: str, delegated: tuple[int, int] | None, is_whole: bool | None
+) -> None:
+    output = parse_benchmark(f"{words}\n{FIRST}")
+    assert (output.delegated, output.is_whole) == (delegated, is_whole)
 
 
 def test_one_line_is_no_warm_up() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback.packages import DeviceSetupError
-from loopback.tflite import VERSION, tflite_library
+from loopback.tflite import VERSION
 
 from ofa_hw.errors import BackendUnavailableError, ProfilerError
 from ofa_hw.graph import op_graph
@@ -23,14 +22,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C co
 
 OP = OpSpec("mbconv", 14, 16, 16, 48, kernel_size=5, activation="h_swish", se_channels=16)
 HERE = parse_facts(f"abi={'x86_64'}\nmachine=x86_64\ncpu 0 0 0\n")
-
-
-@pytest.fixture
-def local_library(request: pytest.FixtureRequest) -> Path:
-    try:
-        return tflite_library()
-    except DeviceSetupError as error:
-        pytest.skip(str(error))
 
 
 def answers(runner: Path, library: Path, delegate: str, *commands: str) -> list[dict[str, object]]:
@@ -47,7 +38,7 @@ def answers(runner: Path, library: Path, delegate: str, *commands: str) -> list[
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "none"])
 def test_it_computes_what_the_network_computes(
-    ofa_runner: Path, local_library: Path, tmp_path: Path, delegate: str
+    ofa_runner: Path, library: Path, tmp_path: Path, delegate: str
 ) -> None:
     model = to_tflite(op_graph(OP))
     (tmp_path / "m.tflite").write_bytes(model)
@@ -55,7 +46,7 @@ def test_it_computes_what_the_network_computes(
     (tmp_path / "x").write_bytes(x.transpose(0, 2, 3, 1).tobytes())
     ready, loaded, fed, visit, dumped = answers(
         ofa_runner,
-        local_library,
+        library,
         delegate,
         f"load 7 0 {len(model)} {tmp_path}/m.tflite",
         f"feed 7 0 {tmp_path}/x",
@@ -77,7 +68,7 @@ def test_it_computes_what_the_network_computes(
 
 
 def test_bad_commands_are_answered_and_do_not_end_it(
-    ofa_runner: Path, local_library: Path, tmp_path: Path
+    ofa_runner: Path, library: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.tflite").write_bytes(b"no network")
     model = to_tflite(op_graph(OP))
@@ -96,7 +87,7 @@ def test_bad_commands_are_answered_and_do_not_end_it(
         f"dump 0 3 {tmp_path}/y",
         "visit 0 0 1",
     ]
-    replies = answers(ofa_runner, local_library, "xnnpack", *bad)[1:]
+    replies = answers(ofa_runner, library, "xnnpack", *bad)[1:]
     assert ["error" in reply for reply in replies] == [True] * 6 + [False] + [True] * 4 + [False]
 
 

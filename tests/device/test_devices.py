@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from loopback.device import Device
+from loopback.device import Device, wait_for
 from loopback.server import AdbServer
 
+from ofa_hw.errors import DeviceNotFoundError
+from ofa_hw_profilers.adb.connect import connect
 from ofa_hw_profilers.adb.devices import list_devices
 
 pytestmark = pytest.mark.adbd
@@ -27,3 +29,19 @@ def test_devices_of_the_server_and_addresses_are_described(
     assert (second.serial, second.reached, second.big_cores) == (direct.serial, "tcp", 0)
     assert third.state == "unreachable"
     assert "adb tcpip 5555" in third.remedy
+
+
+def test_a_device_that_went_offline_is_listed_with_its_remedy(
+    device: Device, adb_server: AdbServer
+) -> None:
+    adb_server.adb("connect", device.serial)
+    device.cut()
+    wait_for(lambda: "offline" in adb_server.adb("devices"), "the server does not notice")
+    (listed,) = list_devices()
+    assert (listed.serial, listed.state) == (device.serial, "offline")
+    assert "adb reconnect offline" in listed.remedy
+
+
+def test_without_a_device_the_only_one_is_asked_for() -> None:
+    with pytest.raises(DeviceNotFoundError, match=r"USB debugging.*adb start-server"):
+        connect("any")

@@ -10,10 +10,15 @@ import pytest
 from loopback.device import Device, wait_for
 from loopback.server import AdbServer
 
-from ofa_hw.errors import DeviceNotFoundError, DeviceOutputError, DeviceTimeoutError
+from ofa_hw.errors import (
+    DeviceFullError,
+    DeviceLostError,
+    DeviceNotFoundError,
+    DeviceOutputError,
+    DeviceTimeoutError,
+)
 from ofa_hw_profilers.adb.connect import connect, reconnect
 from ofa_hw_profilers.adb.direct import DirectConnection
-from ofa_hw_profilers.adb.failures import DeviceFullError, DeviceLostError
 from ofa_hw_profilers.adb.server import ServerConnection
 from ofa_hw_profilers.adb.transport import Transport
 

@@ -14,6 +14,7 @@ from ofa_hw.errors import BackendUnavailableError, DeviceOutputError
 from ofa_hw_profilers.adb.benchmark_output import BenchmarkOutput, parse_benchmark
 from ofa_hw_profilers.adb.process import Process
 from ofa_hw_profilers.adb.runner import (
+    NetworkRefusedError,
     RunnerDiedError,
     RunSettings,
     StoredNetwork,
@@ -26,6 +27,7 @@ from ofa_hw_profilers.adb.workspace import Workspace
 
 ON_DEVICE = "/data/local/tmp/benchmark_model"
 _NEEDED_FLAGS = ("graph", "num_runs", "warmup_runs", "min_secs", "num_threads")
+_HALF_FLAGS = {"xnnpack": "xnnpack_force_fp16", "nnapi": "nnapi_allow_fp16"}
 _END = "@ofa-hw ended "
 _LOAD_TIMEOUT_S = 120.0
 
@@ -49,7 +51,7 @@ def open_benchmark_model(
     if not path.startswith("/") or not transport.stat(path).size:
         raise BackendUnavailableError(
             f"there is no benchmark_model {path}, neither here nor on device "
-            f"{transport.serial!r}: name one with --set benchmark_binary=PATH"
+            f"{transport.serial!r}: name one with --benchmark-binary PATH"
         )
     return BenchmarkModel(b"", path, settings)
 
@@ -94,12 +96,30 @@ class BenchmarkModel:
     def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
         """Runs each network once, to see that a delegate takes it over (see `Runner`)."""
         self._files.update({number: stored.path for number, stored in networks.items()})
-        remarks = {}
-        for number in networks:
-            output = self._call(VisitRequest(number, 1, 1, _LOAD_TIMEOUT_S))
-            taken, nodes = output.delegated or (-1, -1)
-            remarks[number] = delegation_remark(self._settings.delegate, nodes, taken)
+        remarks = {number: self._try(number) for number in networks}
         return {number: remark for number, remark in remarks.items() if remark}
+
+    def _try(self, number: int) -> str:
+        """Runs a network once; returns how much of it the delegate took over unless all."""
+        try:
+            output = self._call(VisitRequest(number, 1, 1, _LOAD_TIMEOUT_S))
+        except RunnerDiedError:
+            raise
+        except DeviceOutputError as error:
+            raise NetworkRefusedError(str(error), number) from error
+        delegate = self._settings.delegate
+        if delegate == "none" and output.delegated:
+            raise NetworkRefusedError(
+                f"this benchmark_model applies a delegate of its own ({output.delegated[0]} nodes) "
+                "though none was asked for",
+                number,
+            )
+        if output.is_whole:
+            return ""
+        taken, nodes = output.delegated or (-1, -1)
+        if output.is_whole is False and taken in (-1, nodes):
+            return f"the delegate {delegate} took over a part of it"
+        return delegation_remark(delegate, number, nodes, taken)
 
     def drop(self, networks: Sequence[int]) -> None:
         """Forgets networks, and removes their files (see `Runner`)."""
@@ -140,8 +160,10 @@ class BenchmarkModel:
             flags[f"use_{settings.delegate}"] = "true"
         if settings.delegate == "gpu":
             flags["gpu_precision_loss_allowed"] = str(settings.half).lower()
-        if settings.delegate == "xnnpack" and settings.half:
-            flags["xnnpack_force_fp16"] = "true"
+        if settings.delegate == "nnapi" and "disable_nnapi_cpu" in self._known:
+            flags["disable_nnapi_cpu"] = "true"  # its CPU would stand in for what it cannot do
+        if settings.half and settings.delegate in _HALF_FLAGS:
+            flags[_HALF_FLAGS[settings.delegate]] = "true"
         return [f"--{name}={value}" for name, value in flags.items()]
 
     def _call(self, request: VisitRequest) -> BenchmarkOutput:

@@ -26,8 +26,9 @@ _TIMINGS = re.compile(
     rf"Warmup \(avg\): (?P<warm>{_NUMBER}), Inference \(avg\): (?P<avg>{_NUMBER})"
 )
 _REPLACED = re.compile(
-    r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(\w+\) node, yielding \d+ partitions"
+    r"Replacing (?P<taken>\d+) out of (?P<nodes>\d+) node\(s\) with delegate \((?P<name>\w+)\) node"
 )
+_APPLIED = re.compile(r"the model graph will be (completely|partially) executed")
 _NOT_APPLIED = re.compile(r"Though (\w+) delegate is explicitly applied, the model graph will not")
 _UNCONSUMED = re.compile(r"^.*Unconsumed cmdline flags: *(.+)$", re.M)
 _COMPLAINT = re.compile(r"^(?:ERROR|FATAL|F|E)\b.*$|^.*(?:not supported|Failed to).*$", re.M)
@@ -60,13 +61,15 @@ class BenchmarkOutput:
         warm_up: Of the first `count=` line; None if there is but one.
         inference: Of the last `count=` line.
         init_us: Time to load the network; None where it is not printed.
-        delegated: Nodes that a delegate took over, and nodes in all; None where not printed.
+        delegated: Nodes that the delegate took over, and nodes in all; None where not printed.
+        is_whole: Whether the delegate took over all of them; None where nothing says so.
     """
 
     warm_up: BenchmarkStats | None
     inference: BenchmarkStats
     init_us: float | None
     delegated: tuple[int, int] | None
+    is_whole: bool | None
 
 
 def parse_benchmark(text: str, *, exit_code: int = 0, runs: int | None = None) -> BenchmarkOutput:
@@ -84,7 +87,7 @@ def parse_benchmark(text: str, *, exit_code: int = 0, runs: int | None = None) -
     if found := _UNCONSUMED.search(text):
         raise DeviceOutputError(
             f"this benchmark_model does not know the flags {found[1].strip()}: it would measure "
-            "something else than was asked for; use a newer one"
+            "something else than was asked for; use another version or build"
         )
     if exit_code:
         raise DeviceOutputError(f"benchmark_model ended with exit code {exit_code}: {_words(text)}")
@@ -96,7 +99,9 @@ def parse_benchmark(text: str, *, exit_code: int = 0, runs: int | None = None) -
     lines = [_stats(found) for found in _COUNT.finditer(text)]
     if not lines:
         raise DeviceOutputError(f"benchmark_model printed no measurement: {_words(text)}")
-    timings, replaced = _TIMINGS.search(text), _REPLACED.findall(text)
+    timings, applied = _TIMINGS.search(text), _APPLIED.search(text)
+    delegated = _delegated(text)
+    is_whole = delegated[0] == delegated[1] if delegated else None
     if runs is not None and lines[-1].count != runs:
         raise DeviceOutputError(
             f"benchmark_model made {lines[-1].count} inferences in place of {runs}"
@@ -105,7 +110,8 @@ def parse_benchmark(text: str, *, exit_code: int = 0, runs: int | None = None) -
         warm_up=lines[0] if len(lines) > 1 else None,
         inference=lines[-1],
         init_us=float(timings["init"]) if timings else None,
-        delegated=_delegated(replaced),
+        delegated=delegated,
+        is_whole=applied[1] == "completely" if applied else is_whole,
     )
 
 
@@ -125,10 +131,13 @@ def _stats(found: re.Match[str]) -> BenchmarkStats:
     return stats
 
 
-def _delegated(replaced: list[tuple[str, str]]) -> tuple[int, int] | None:
-    if not replaced:
+def _delegated(text: str) -> tuple[int, int] | None:
+    """Nodes that the first delegate took over, in all its lines, and nodes in all."""
+    lines = list(_REPLACED.finditer(text))
+    if not lines:
         return None
-    return sum(int(taken) for taken, _ in replaced), int(replaced[0][1])
+    taken = sum(int(line["taken"]) for line in lines if line["name"] == lines[0]["name"])
+    return taken, int(lines[0]["nodes"])
 
 
 def _words(text: str) -> str:

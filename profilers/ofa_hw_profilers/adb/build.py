@@ -70,7 +70,7 @@ def find_runner(facts: DeviceFacts) -> Path:
         f"there is no ofa-runner for {facts.name} ({facts.abi}, {facts.details['libc']}) and no "
         "compiler to build it: ofa-hw device build-runner --compiler "
         f"{next(_compilers(facts), 'CC')}; or use Google's benchmark_model with "
-        "--set benchmark_binary=PATH"
+        "--benchmark-binary PATH"
     )
 
 

@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, DeviceTimeoutError
+from ofa_hw.errors import (
+    BackendUnavailableError,
+    DeviceNotFoundError,
+    DeviceTimeoutError,
+    DeviceUnauthorizedError,
+)
 from ofa_hw_profilers.adb.direct import DirectConnection
-from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError
 from ofa_hw_profilers.adb.links import TcpLink, usb_link, usb_serials
 from ofa_hw_profilers.adb.streams import Connection
 from ofa_hw_profilers.adb.transport import Transport

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ofa_hw.errors import BackendUnavailableError, OfaHwError
+from ofa_hw.errors import BackendUnavailableError, DeviceUnauthorizedError, OfaHwError
 from ofa_hw.profiling import ListedDevice
 from ofa_hw_profilers.adb.connect import connect, served_devices
 from ofa_hw_profilers.adb.facts import read_facts
-from ofa_hw_profilers.adb.failures import DeviceUnauthorizedError, state_remedy
+from ofa_hw_profilers.adb.failures import state_remedy
 from ofa_hw_profilers.adb.links import usb_serials
 
 

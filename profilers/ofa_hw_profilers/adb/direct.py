@@ -8,7 +8,6 @@ command for want of TCP_NODELAY.
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,16 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ofa_hw.errors import DeviceNotFoundError, DeviceOutputError, DeviceTimeoutError
-from ofa_hw_profilers.adb.failures import (
-    DeviceUnauthorizedError,
-    direct_failures,
-    lost,
-    missing_library,
-    silent,
-    unanswered_key,
-)
+from ofa_hw.errors import DeviceNotFoundError, DeviceOutputError, DeviceTimeoutError, ProfilerError
+from ofa_hw_profilers.adb.failures import lost, missing_library, unanswered_key
 from ofa_hw_profilers.adb.links import Link, load_keys
+from ofa_hw_profilers.adb.packets import Packet, PacketLink
 from ofa_hw_profilers.adb.streams import Stream
 
 try:
@@ -35,9 +28,7 @@ except ImportError as error:
 
 _VERSION = 0x01000001  # of the protocol, the first without sums over the data
 _MAX_DATA = 1 << 20
-_MASK = 0xFFFFFFFF
 _BANNER = b"host::features=shell_v2,cmd,stat_v2\0"
-_STLS = 0x534C5453
 
 
 class DirectConnection:
@@ -60,19 +51,15 @@ class DirectConnection:
         keys: Path | None = None,
     ) -> None:
         self.serial = serial
-        self._link = link
         self._streams: dict[int, _DirectStream] = {}
         self._next_id = 1
-        self._partial = bytearray()
         self._max_data = 4096
-        self._closed = False
-        self._checks_sums = True  # until the device says that it needs none
-        with direct_failures(self.serial, "connecting", timeout_s):
-            link.connect(timeout_s)
+        self._packets = PacketLink(serial, link, timeout_s=timeout_s)
         try:
             banner = self._shake_hands(timeout_s, auth_timeout_s, keys)
         except BaseException:
-            link.close()
+            with suppress(ProfilerError):
+                self._packets.close()
             raise
         found = banner.partition(b"features=")[2].partition(b";")[0].strip(b"\0")
         self.features = frozenset(found.decode(errors="replace").split(","))
@@ -80,8 +67,8 @@ class DirectConnection:
     def _shake_hands(self, timeout_s: float, auth_timeout_s: float, keys: Path | None) -> bytes:
         """Says hello and proves who asks; returns the device's banner."""
         deadline = time.monotonic() + timeout_s
-        self._write(constants.CNXN, _VERSION, _MAX_DATA, _BANNER, timeout_s)
-        command, version, max_data, data = self._read_packet(deadline, timeout_s, "connecting")
+        self._packets.write(constants.CNXN, _VERSION, _MAX_DATA, _BANNER, timeout_s=timeout_s)
+        command, version, max_data, data = self._packets.read(deadline, timeout_s, "connecting")
         if command == constants.AUTH:
             key, signers = load_keys(keys)
             command, version, max_data, data = self._authorise(
@@ -90,27 +77,31 @@ class DirectConnection:
         if command != constants.CNXN:
             raise DeviceOutputError(f"device {self.serial!r} answered {command!r} to a greeting")
         self._max_data = min(max_data, _MAX_DATA)
-        self._checks_sums = version < _VERSION
+        self._packets.sends_sums = version < _VERSION
         return data
 
     def _authorise(
         self, key: Path, signers: Sequence[Any], token: bytes, timeout_s: float, wait_s: float
-    ) -> tuple[bytes, int, int, bytes]:
+    ) -> Packet:
         """Signs the device's token with each key, then shows the first to its user."""
         for signer in signers:
-            self._write(constants.AUTH, constants.AUTH_SIGNATURE, 0, signer.Sign(token), timeout_s)
+            self._packets.write(
+                constants.AUTH, constants.AUTH_SIGNATURE, 0, signer.Sign(token), timeout_s=timeout_s
+            )
             deadline = time.monotonic() + timeout_s
-            answer = self._read_packet(deadline, timeout_s, "checking a key")
-            if answer[0] == constants.CNXN:
+            answer = self._packets.read(deadline, timeout_s, "checking a key")
+            if answer.command == constants.CNXN:
                 return answer
-            token = answer[3]
+            token = answer.data
         public = (signers[0].GetPublicKey() or "").encode().strip() + b"\0"
-        self._write(constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, public, timeout_s)
+        self._packets.write(
+            constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, public, timeout_s=timeout_s
+        )
         deadline = time.monotonic() + wait_s
         try:
             while True:
-                answer = self._read_packet(deadline, wait_s, "asking its user")
-                if answer[0] == constants.CNXN:
+                answer = self._packets.read(deadline, wait_s, "asking its user")
+                if answer.command == constants.CNXN:
                     return answer
         except DeviceTimeoutError as error:
             raise unanswered_key(self.serial, f"{key}.pub", wait_s) from error
@@ -120,7 +111,9 @@ class DirectConnection:
         stream = _DirectStream(self, self._next_id)
         self._streams[self._next_id] = stream
         self._next_id += 1
-        self._write(constants.OPEN, stream.local_id, 0, service.encode() + b"\0", timeout_s)
+        self._packets.write(
+            constants.OPEN, stream.local_id, 0, service.encode() + b"\0", timeout_s=timeout_s
+        )
         deadline = time.monotonic() + timeout_s
         while not stream.remote_id:
             if stream.ended:
@@ -132,11 +125,11 @@ class DirectConnection:
 
     def pump(self, deadline: float, timeout_s: float, doing: str) -> None:
         """Reads one packet and gives it to its stream."""
-        command, remote_id, local_id, data = self._read_packet(deadline, timeout_s, doing)
+        command, remote_id, local_id, data = self._packets.read(deadline, timeout_s, doing)
         stream = self._streams.get(local_id)
         if stream is None:
             if command == constants.WRTE:  # of a stream closed meanwhile: end it there as well
-                self._write(constants.CLSE, local_id, remote_id, b"", timeout_s)
+                self._packets.write(constants.CLSE, local_id, remote_id, b"", timeout_s=timeout_s)
             return
         if command == constants.OKAY:
             stream.remote_id = remote_id
@@ -156,7 +149,9 @@ class DirectConnection:
                 self.pump(deadline, timeout_s, "sending")
             stream.may_send = False
             part = data[start : start + self._max_data]
-            self._write(constants.WRTE, stream.local_id, stream.remote_id, part, timeout_s)
+            self._packets.write(
+                constants.WRTE, stream.local_id, stream.remote_id, part, timeout_s=timeout_s
+            )
 
     def receive_on(self, stream: _DirectStream, timeout_s: float) -> bytes:
         """The stream's next bytes, and lets the device send more; none at its end."""
@@ -167,60 +162,20 @@ class DirectConnection:
             self.pump(deadline, timeout_s, "reading")
         data = stream.received.popleft()
         if not stream.ended:
-            self._write(constants.OKAY, stream.local_id, stream.remote_id, b"", timeout_s)
+            self._packets.write(
+                constants.OKAY, stream.local_id, stream.remote_id, b"", timeout_s=timeout_s
+            )
         return data
 
     def close_stream(self, stream: _DirectStream) -> None:
         """Ends a stream here and there."""
         if self._streams.pop(stream.local_id, None) and stream.remote_id and not stream.ended:
-            self._write(constants.CLSE, stream.local_id, stream.remote_id, b"", 5)
-
-    def _write(self, command: bytes, arg0: int, arg1: int, data: bytes, timeout_s: float) -> None:
-        if self._closed:
-            raise lost(self.serial, "it was closed")
-        code = constants.ID_TO_WIRE[command]
-        check = sum(data) & _MASK if self._checks_sums else 0
-        header = struct.pack("<6I", code, arg0, arg1, len(data), check, code ^ _MASK)
-        with direct_failures(self.serial, "sending", timeout_s):
-            self._link.bulk_write(header, timeout_s)
-            if data:
-                self._link.bulk_write(data, timeout_s)
-
-    def _read_packet(
-        self, deadline: float, timeout_s: float, doing: str
-    ) -> tuple[bytes, int, int, bytes]:
-        """One packet. A timeout keeps what has come, so that the next read goes on from there."""
-        self._fill(constants.MESSAGE_SIZE, deadline, timeout_s, doing)
-        command, arg0, arg1, size, _, _ = struct.unpack_from("<6I", self._partial)
-        if command == _STLS:
-            raise DeviceUnauthorizedError(
-                f"{self.serial!r} speaks wireless debugging, which needs the adb server: "
-                "adb pair HOST:PORT, then adb connect HOST:PORT"
-            )
-        if command not in constants.WIRE_TO_ID:
-            raise lost(self.serial, f"what it sends is no adb: {bytes(self._partial[:8])!r}")
-        end = constants.MESSAGE_SIZE + size
-        self._fill(end, deadline, timeout_s, doing)
-        data = bytes(self._partial[constants.MESSAGE_SIZE : end])
-        del self._partial[:end]
-        return constants.WIRE_TO_ID[command], arg0, arg1, data
-
-    def _fill(self, size: int, deadline: float, timeout_s: float, doing: str) -> None:
-        if self._closed:
-            raise lost(self.serial, "it was closed")
-        while (missing := size - len(self._partial)) > 0:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                raise silent(self.serial, doing, timeout_s)
-            with direct_failures(self.serial, doing, timeout_s):
-                self._partial += self._link.bulk_read(missing, remaining_s)
+            self._packets.write(constants.CLSE, stream.local_id, stream.remote_id, b"", timeout_s=5)
 
     def close(self) -> None:
         """Closes the link; the device ends what still runs."""
-        self._closed = True
         self._streams.clear()
-        with direct_failures(self.serial, "closing", 5):
-            self._link.close()
+        self._packets.close()
 
 
 class _DirectStream:

@@ -8,23 +8,12 @@ from contextlib import contextmanager
 
 from ofa_hw.errors import (
     BackendUnavailableError,
+    DeviceLostError,
     DeviceNotFoundError,
     DeviceTimeoutError,
+    DeviceUnauthorizedError,
     ProfilerError,
 )
-
-
-class DeviceLostError(DeviceNotFoundError):
-    """The device was there and is no more: a cable, a reboot, adbd or the adb server."""
-
-
-class DeviceUnauthorizedError(DeviceNotFoundError):
-    """The device is there and has not yet agreed to be debugged by this machine."""
-
-
-class DeviceFullError(ProfilerError):
-    """A file did not fit on the device."""
-
 
 STATES = {
     "unauthorized": "unlock it and accept the prompt 'Allow USB debugging?' on its screen",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ofa_hw.errors import DeviceOutputError
@@ -70,37 +71,41 @@ class OfaRunner:
 
     def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
         """Loads networks that lie on the device (see `Runner`)."""
-        self._send(
-            "".join(f"load {n} {at.start} {at.size} {at.path}\n" for n, at in networks.items())
-        )
-        remarks = {}
-        for number in networks:
-            answer = self._answer("loaded", _LOAD_TIMEOUT_S)
-            if self._settings.delegate == "none" and "Created TensorFlow Lite" in answer["log"]:
-                raise NetworkRefusedError(
-                    "the TFLite library applies a delegate of its own though none was asked "
-                    f"for: {answer['log'].strip()}"
-                )
-            remarks[number] = delegation_remark(
-                self._settings.delegate, answer["nodes"], answer["delegated"]
-            )
+        commands = [f"load {n} {at.start} {at.size} {at.path}\n" for n, at in networks.items()]
+        with self._in_step():
+            self._send("".join(commands))
+            remarks = {number: self._read_load(number) for number in networks}
         return {number: remark for number, remark in remarks.items() if remark}
+
+    def _read_load(self, number: int) -> str:
+        answer = self._answer("loaded", _LOAD_TIMEOUT_S)
+        if self._settings.delegate == "none" and "Created TensorFlow Lite" in answer["log"]:
+            raise NetworkRefusedError(
+                "the TFLite library applies a delegate of its own though none was asked for: "
+                + answer["log"].strip(),
+                number,
+            )
+        return delegation_remark(
+            self._settings.delegate, number, answer["nodes"], answer["delegated"], answer["left"]
+        )
 
     def drop(self, networks: Sequence[int]) -> None:
         """Forgets networks (see `Runner`)."""
-        self._send("".join(f"drop {number}\n" for number in networks))
-        for _ in networks:
-            self._answer("dropped", _LOAD_TIMEOUT_S)
+        with self._in_step():
+            self._send("".join(f"drop {number}\n" for number in networks))
+            for _ in networks:
+                self._answer("dropped", _LOAD_TIMEOUT_S)
 
     def visit(self, requests: Sequence[VisitRequest]) -> Iterator[Visit]:
         """Makes visits in order (see `Runner`)."""
         sent = 0
-        for done, request in enumerate(requests):
-            if sent == done:
-                ahead = requests[sent : sent + _MOST_WAITING]
-                self._send("".join(f"visit {r.network} {r.warm} {r.runs}\n" for r in ahead))
-                sent += len(ahead)
-            yield self._read_visit(request)
+        with self._in_step():
+            for done, request in enumerate(requests):
+                if sent == done:
+                    ahead = requests[sent : sent + _MOST_WAITING]
+                    self._send("".join(f"visit {r.network} {r.warm} {r.runs}\n" for r in ahead))
+                    sent += len(ahead)
+                yield self._read_visit(request)
 
     def _read_visit(self, request: VisitRequest) -> Visit:
         answer = self._answer("visit", request.timeout_s)
@@ -120,6 +125,15 @@ class OfaRunner:
             all_ns=float(answer["all_ns"]),
             cpu_ns=float(answer["cpu_ns"]),
         )
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """Ends the program if not all its answers are read: they would be taken for later ones."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def _send(self, commands: str) -> None:
         if self._process is None:
@@ -146,7 +160,9 @@ class OfaRunner:
             raise DeviceOutputError(f"ofa-runner wrote {line[:200]!r}, which is no JSON") from error
         if not isinstance(answer, dict) or kind not in answer:
             if isinstance(answer, dict) and "error" in answer:
-                raise NetworkRefusedError(f"ofa-runner: {str(answer['error']).strip()}")
+                raise NetworkRefusedError(
+                    f"ofa-runner: {str(answer['error']).strip()}", answer.get("id")
+                )
             raise DeviceOutputError(f"ofa-runner wrote {line[:200]!r} in place of {kind!r}")
         return answer
 

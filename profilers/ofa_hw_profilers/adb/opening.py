@@ -33,7 +33,8 @@ def open_adb_profiler(
     Args:
         options: How to run networks. Settings: `delegate` (xnnpack, none, gpu, nnapi), `cores`
             (any, big, little, a list), `library`, `runner_binary`, `benchmark_binary`, `runner`,
-            `fixed_performance` (off, on), `cool_down_s`, `wait_s`; see `AdbSettings`.
+            `fixed_performance` (off, on), `partial_delegation` (refuse, note), `cool_down_s`,
+            `wait_s`; see `AdbSettings`.
         sleep: Waits some seconds.
 
     Raises:
@@ -83,6 +84,7 @@ def open_adb_profiler(
             device,
             guard,
             visit_ns=runner.visit_ns,
+            takes_parts=settings.takes_parts,
             cpu_bound=options.threads == 1 and settings.delegate in ("xnnpack", "none"),
         )
         profiler.load_sentinels()
@@ -109,7 +111,7 @@ def _runner(
         raise BackendUnavailableError(
             f"ofa-runner needs a TFLite C library for {facts.abi}: --set library=PATH, a "
             "libtensorflowlite_c.so or the tensorflow-lite AAR; or use Google's benchmark_model "
-            "with --set benchmark_binary=PATH"
+            "with --benchmark-binary PATH"
         )
     program = settings.runner_binary or find_runner(facts)
     try:

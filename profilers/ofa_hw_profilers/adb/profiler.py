@@ -7,9 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
-from ofa_hw.errors import BackendUnavailableError, ProfilerError
+from ofa_hw.errors import (
+    BackendUnavailableError,
+    DeviceFullError,
+    DeviceOutputError,
+    ProfilerError,
+)
 from ofa_hw.graph import op_graph
-from ofa_hw.lowering.tflite import to_tflite
+from ofa_hw.lowering.parts import part_to_tflite
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
 from ofa_hw.profiling.types import (
     Cell,
@@ -18,8 +23,8 @@ from ofa_hw.profiling.types import (
     SamplingPlan,
     require_distinct_keys,
 )
-from ofa_hw_profilers.adb.engine import DeviceEngine, RemoteNetwork
-from ofa_hw_profilers.adb.failures import DeviceFullError
+from ofa_hw_profilers.adb.engine import DeviceEngine
+from ofa_hw_profilers.adb.runner import NetworkRefusedError
 from ofa_hw_profilers.adb.session import DeviceSession
 from ofa_hw_profilers.adb.throttle import ThrottleGuard
 
@@ -36,6 +41,7 @@ class AdbTfliteProfiler:
         guard: Watches over its heat.
         visit_ns: Timed inference that a visit should hold.
         cpu_bound: Whether an inference keeps one processor busy.
+        takes_parts: Whether a network counts that a delegate took over in part only.
     """
 
     def __init__(
@@ -46,14 +52,16 @@ class AdbTfliteProfiler:
         *,
         visit_ns: int,
         cpu_bound: bool,
+        takes_parts: bool,
     ) -> None:
         self.device = device
         self._session = session
         self._guard = guard
         self._visit_ns = visit_ns
         self._cpu_bound = cpu_bound
+        self._takes_parts = takes_parts
         self._numbers = count()
-        self._sentinels: tuple[RemoteNetwork, ...] = ()
+        self._sentinels: tuple[int, ...] = ()
         self._closed = False
 
     def load_sentinels(self) -> None:
@@ -63,13 +71,15 @@ class AdbTfliteProfiler:
             BackendUnavailableError: If the delegate leaves even those to others.
         """
         graphs = [op_graph(op, batch=self.device.batch or 1) for op in SENTINEL_OPS]
-        networks = {next(self._numbers): to_tflite(graph) for graph in graphs}
-        if remarks := self._session.load(networks):
+        dtype = self.device.dtype
+        networks = {next(self._numbers): part_to_tflite(graph, dtype) for graph in graphs}
+        remarks = self._session.load(networks)
+        if remarks and not self._takes_parts:
             raise BackendUnavailableError(
                 f"{next(iter(remarks.values()))} of a plain block, so that something else would be "
                 "measured; choose another with --set delegate=NAME"
             )
-        self._sentinels = tuple(RemoteNetwork(self._session, number) for number in networks)
+        self._sentinels = tuple(networks)
 
     def measure(
         self,
@@ -108,7 +118,7 @@ class AdbTfliteProfiler:
             for measurement in engine.measure(part):
                 notes = (*measurement.notes, *remarks.get(measurement.key, ()))
                 yield replace(measurement, notes=notes)
-            self._session.drop([network.number for network in part.values()])
+            self._session.drop(list(part.values()))
 
     def measure_files(
         self, models: Mapping[str, bytes], plan: SamplingPlan
@@ -147,17 +157,21 @@ class AdbTfliteProfiler:
         while waiting and len(group) < _GROUP_CELLS and size < _GROUP_BYTES:
             cell = waiting.pop(0)
             graph = cell.make_graph()
-            group[cell.key] = to_tflite(graph)
+            group[cell.key] = part_to_tflite(graph, self.device.dtype)
             size += graph.weight_bytes + graph.peak_bytes
         return group
 
     def _loaded(
         self, group: Mapping[str, bytes]
-    ) -> Iterator[tuple[dict[str, RemoteNetwork], dict[str, tuple[str]]]]:
+    ) -> Iterator[tuple[dict[str, int], dict[str, tuple[str]]]]:
         """Loads a group and its remarks; in halves where the device has no room for all of it."""
-        numbers = {key: next(self._numbers) for key in group}
+        keys = {next(self._numbers): key for key in group}
         try:
-            remarks = self._session.load({numbers[key]: data for key, data in group.items()})
+            remarks = self._session.load({number: group[key] for number, key in keys.items()})
+        except NetworkRefusedError as error:
+            if error.number not in keys:
+                raise
+            raise DeviceOutputError(f"{keys[error.number]}: {error}") from error
         except DeviceFullError:
             if len(group) == 1:
                 raise
@@ -165,9 +179,18 @@ class AdbTfliteProfiler:
             for half in (items[: len(items) // 2], items[len(items) // 2 :]):
                 yield from self._loaded(dict(half))
             return
+        if remarks and not self._takes_parts:
+            self._session.drop(list(keys))
+            number, remark = next(iter(remarks.items()))
+            others = f" (and {len(remarks) - 1} more like it)" if len(remarks) > 1 else ""
+            raise DeviceOutputError(
+                f"{keys[number]}{others}: {remark}, and TFLite's own kernels run the rest; choose "
+                "another with --set delegate=NAME, or let such rows count, with a note, with "
+                "--set partial_delegation=note"
+            )
         yield (
-            {key: RemoteNetwork(self._session, n) for key, n in numbers.items()},
-            {key: (remarks[n],) for key, n in numbers.items() if n in remarks},
+            {key: number for number, key in keys.items()},
+            {keys[number]: (remark,) for number, remark in remarks.items()},
         )
 
     def close(self) -> None:

@@ -19,7 +19,15 @@ class RunnerDiedError(DeviceOutputError):
 
 
 class NetworkRefusedError(DeviceOutputError):
-    """The program on the device cannot run a network as asked; trying again does not help."""
+    """The program on the device cannot run a network as asked; trying again does not help.
+
+    Attributes:
+        number: Of the network; None where the program does not say.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,14 @@ class Runner(Protocol):
         ...
 
     def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
-        """Loads networks that lie on the device, by number; returns remarks, by number."""
+        """Loads networks that lie on the device, by number.
+
+        Returns:
+            For each network that a delegate did not take over wholly, how much it did, by number.
+
+        Raises:
+            NetworkRefusedError: If one cannot be run, or the delegate took over none of it.
+        """
         ...
 
     def drop(self, networks: Sequence[int]) -> None:
@@ -131,8 +146,36 @@ class Runner(Protocol):
         ...
 
 
-def delegation_remark(delegate: str, nodes: int, delegated: int) -> str:
-    """A remark on a network that a delegate left to TFLite's own kernels in part, or wholly."""
-    if delegate == "none" or nodes < 0 or delegated == nodes:
+def delegation_remark(
+    delegate: str, number: int, nodes: int, delegated: int, left: Sequence[int] = ()
+) -> str:
+    """How much of a network a delegate took over; empty if it is all of it.
+
+    Args:
+        delegate: Its name.
+        number: Of the network.
+        nodes: In all.
+        delegated: Those that the delegate took over.
+        left: TFLite's codes of those that it left, where they are known.
+
+    Raises:
+        NetworkRefusedError: If it took over none.
+    """
+    if delegate == "none" or 0 < nodes == delegated:
         return ""
-    return f"the delegate {delegate} took over {delegated or 'none'} of {nodes} nodes"
+    names = ", ".join(dict.fromkeys(_operator_names().get(code, str(code)) for code in left))
+    leaving = f", leaving {names}" if names else ""
+    if delegated <= 0:
+        raise NetworkRefusedError(
+            f"the delegate {delegate} took over none of it{leaving}, and TFLite's own kernels "
+            "would be measured; choose another with --set delegate=NAME",
+            number,
+        )
+    return f"the delegate {delegate} took over {delegated} of {nodes} nodes{leaving}"
+
+
+def _operator_names() -> dict[int, str]:
+    """Names of TFLite's operators by code."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {code: name for name, code in vars(BuiltinOperator).items() if isinstance(code, int)}

@@ -10,12 +10,8 @@ import os
 import socket
 from dataclasses import dataclass
 
-from ofa_hw_profilers.adb.failures import (
-    DeviceLostError,
-    missing_library,
-    server_failures,
-    unusable,
-)
+from ofa_hw.errors import DeviceLostError
+from ofa_hw_profilers.adb.failures import missing_library, server_failures, unusable
 from ofa_hw_profilers.adb.streams import Stream
 
 try:

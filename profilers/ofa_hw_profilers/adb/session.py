@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TypeVar
 
-from ofa_hw.errors import DeviceNotFoundError, DeviceOutputError, DeviceTimeoutError
+from ofa_hw.errors import (
+    DeviceFullError,
+    DeviceNotFoundError,
+    DeviceOutputError,
+    DeviceTimeoutError,
+    DeviceUnauthorizedError,
+)
 from ofa_hw_profilers.adb.connect import reconnect
-from ofa_hw_profilers.adb.failures import DeviceFullError, DeviceUnauthorizedError
 from ofa_hw_profilers.adb.runner import Runner, RunnerDiedError, Visit, VisitRequest
 from ofa_hw_profilers.adb.state import Snapshot, take_snapshot
 from ofa_hw_profilers.adb.transport import Transport

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_hw.errors import ProfilerError
+from ofa_hw.lowering.form import DTYPES
 from ofa_hw.profiling.types import ProfilerOptions
 
 _CHOICES = {
     "delegate": ("xnnpack", "none", "gpu", "nnapi"),
     "runner": ("ofa-runner", "benchmark_model"),
     "fixed_performance": ("off", "on"),
+    "partial_delegation": ("refuse", "note"),
 }
 _DEFAULTS = {
     "delegate": "xnnpack",
     "cores": "any",
     "runner": "",
     "fixed_performance": "off",
+    "partial_delegation": "refuse",
     "library": "",
     "runner_binary": "",
     "benchmark_binary": "",
@@ -38,6 +41,7 @@ class AdbSettings:
         cores: `any`, `big`, `little`, or a list such as `4-7`.
         runner: `ofa-runner` or `benchmark_model`.
         fixed_performance: Whether Android shall hold its clocks steady meanwhile.
+        takes_parts: Whether a network counts that the delegate took over in part only.
         library: TFLite C library, or an AAR with it, for ofa-runner.
         runner_binary: ofa-runner for the device; found or built if None.
         benchmark_binary: benchmark_model: a file here, or a path on the device.
@@ -49,6 +53,7 @@ class AdbSettings:
     cores: str
     runner: str
     fixed_performance: bool
+    takes_parts: bool
     library: Path | None
     runner_binary: Path | None
     benchmark_binary: str
@@ -96,6 +101,7 @@ def read_settings(options: ProfilerOptions) -> AdbSettings:
         cores=values["cores"],
         runner=values["runner"],
         fixed_performance=values["fixed_performance"] == "on",
+        takes_parts=values["partial_delegation"] == "note",
         library=Path(library) if library else None,
         runner_binary=Path(values["runner_binary"]) if values["runner_binary"] else None,
         benchmark_binary=values["benchmark_binary"],
@@ -113,13 +119,19 @@ def check_options(options: ProfilerOptions, settings: AdbSettings) -> None:
     for name, value in (("threads", options.threads), ("batch", options.batch)):
         if value < 1:
             raise ProfilerError(f"{name} must be at least 1, got {value}")
-    if options.dtype not in ("fp32", "fp16"):
+    if options.dtype not in DTYPES:
         raise ProfilerError(
-            f"TFLite on a device cannot measure dtype {options.dtype!r}; choose from fp32, fp16"
+            f"TFLite on a device cannot measure dtype {options.dtype!r}; "
+            f"choose from {', '.join(DTYPES)}"
         )
     if options.dtype == "fp16" and settings.delegate not in _HALF:
         raise ProfilerError(
             f"delegate {settings.delegate!r} does not compute in fp16; choose {', '.join(_HALF)}"
+        )
+    if (options.dtype, settings.delegate, settings.runner) == ("fp16", "nnapi", "ofa-runner"):
+        raise ProfilerError(
+            "ofa-runner runs nnapi in fp32 only; for fp16 choose another delegate, or Google's "
+            "benchmark_model with --benchmark-binary PATH"
         )
 
 

@@ -49,6 +49,15 @@ class Snapshot:
                 return f"core {cpu} limited to {now // 1000} of {before // 1000} MHz"
         return ""
 
+    def changed_since(self, start: Snapshot) -> str:
+        """What else is no longer as it was at a start and may change a latency; else empty."""
+        changes = []
+        for name in ("screen", "power"):
+            before, now = start.details.get(name, UNKNOWN), self.details.get(name, UNKNOWN)
+            if UNKNOWN not in (before, now) and now != before:
+                changes.append(f"{name} {now}, at the start {before}")
+        return "; ".join(changes)
+
 
 def take_snapshot(transport: Transport) -> Snapshot:
     """Asks a device how it is doing."""
@@ -70,6 +79,7 @@ def parse_snapshot(text: str) -> Snapshot:
     level = re.search(r"level: (\d+)", text)
     heat = re.search(r"temperature: (\d+)", text)
     powered = re.search(r"(\w+) powered: true", text)
+    charge = "battery" if level else UNKNOWN
     screen = re.search(r"Display Power: state=(\w+)|mWakefulness=(\w+)", text)
     load = re.search(r"^load (\S+)", text, re.M)
     celsius = {name: int(value) / 1000 for name, value in zones if 1000 < int(value) < 150_000}
@@ -77,7 +87,7 @@ def parse_snapshot(text: str) -> Snapshot:
         "thermal_status": status[1] if status else UNKNOWN,
         "battery_percent": level[1] if level else UNKNOWN,
         "battery_celsius": f"{int(heat[1]) / 10:.1f}" if heat else UNKNOWN,
-        "power": powered[1] if powered else UNKNOWN,
+        "power": powered[1] if powered else charge,
         "screen": (screen[1] or screen[2]) if screen else UNKNOWN,
         "governor": "/".join(sorted(set(governors))) or UNKNOWN,
         "hottest_zone": max(

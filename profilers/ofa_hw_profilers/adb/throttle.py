@@ -36,7 +36,8 @@ class ThrottleGuard:
 
     Attributes:
         start: How the device was at the start.
-        note: Why the device is throttled; empty while it is not.
+        note: Why the device is throttled, and what else has changed since the start; empty while
+            nothing is amiss.
         cool_downs: How often it had to cool down so far.
     """
 
@@ -57,6 +58,7 @@ class ThrottleGuard:
         self._sleep = sleep
         self._clock = clock
         self.start = take_snapshot()
+        self._changes = ""
         self._looked = clock()
         self._reason = self.start.throttled_since(self.start)
         self._levels_ns: list[float] = []
@@ -73,7 +75,7 @@ class ThrottleGuard:
         """
         reason = self._hot() or self._slow(levels_ns)
         if not reason:
-            self._in_a_row, self.note = 0, ""
+            self._in_a_row, self.note = 0, self._changes
             return True
         if self._cool_down_s and self._in_a_row < self._tries:
             self._in_a_row += 1
@@ -82,7 +84,7 @@ class ThrottleGuard:
             self._sleep(self._cool_down_s)
             self._look()
             return False
-        self.note = f"throttled: {reason}"
+        self.note = "; ".join(filter(None, (f"throttled: {reason}", self._changes)))
         return True
 
     def _hot(self) -> str:
@@ -91,7 +93,9 @@ class ThrottleGuard:
         return self._reason
 
     def _look(self) -> None:
-        self._reason = self._take_snapshot().throttled_since(self.start)
+        now = self._take_snapshot()
+        self._reason = now.throttled_since(self.start)
+        self._changes = now.changed_since(self.start)
         self._looked = self._clock()
 
     def _slow(self, levels_ns: Sequence[float]) -> str:

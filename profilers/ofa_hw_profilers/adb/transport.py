@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 
-from ofa_hw.errors import DeviceOutputError
-from ofa_hw_profilers.adb.failures import DeviceFullError
+from ofa_hw.errors import DeviceFullError, DeviceOutputError
 from ofa_hw_profilers.adb.files import FileService, FileStat
 from ofa_hw_profilers.adb.process import Process, ShellResult
 from ofa_hw_profilers.adb.streams import Connection

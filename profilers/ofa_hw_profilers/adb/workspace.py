@@ -6,8 +6,7 @@ import shlex
 import tarfile
 from collections.abc import Mapping
 
-from ofa_hw.errors import DeviceOutputError
-from ofa_hw_profilers.adb.failures import DeviceFullError
+from ofa_hw.errors import DeviceFullError, DeviceOutputError
 from ofa_hw_profilers.adb.runner import StoredNetwork
 from ofa_hw_profilers.adb.transport import Transport
 

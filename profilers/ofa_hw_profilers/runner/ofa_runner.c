@@ -109,6 +109,7 @@ typedef struct Delegate {
 
 static int (*delegate_prepare)(Context *, Delegate *);
 static int nodes, delegated; /* of the network being loaded; -1 as long as nobody has looked */
+static int left[16], left_size; /* codes of the first operators that the delegate left behind */
 
 static Network networks[MODELS];
 static const char *delegate_name;
@@ -211,7 +212,9 @@ static int prepare_and_count(Context *context, Delegate *delegate) {
     void *node;
     Registration *registration;
     if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration)) return 1;
-    delegated -= registration->builtin_code != BUILTIN_DELEGATE;
+    if (registration->builtin_code == BUILTIN_DELEGATE) continue;
+    delegated--;
+    if (left_size < (int)(sizeof left / sizeof *left)) left[left_size++] = registration->builtin_code;
   }
   return 0;
 }
@@ -297,6 +300,7 @@ static int load(int id, size_t start, size_t size, const char *path) {
   drop(network);
   logged();
   nodes = delegated = -1;
+  left_size = 0;
   int64_t started_ns = now_ns(CLOCK_MONOTONIC);
   const char *bytes = map_network(network, path, start, size);
   if (!bytes) return failed(id, "cannot read the network in %s: %s", path, strerror(errno));
@@ -322,8 +326,10 @@ static int load(int id, size_t start, size_t size, const char *path) {
   }
   int64_t init_ns = now_ns(CLOCK_MONOTONIC) - started_ns;
   fill_inputs(network->interpreter);
-  printf("{\"loaded\":%d,\"init_ns\":%" PRId64 ",\"nodes\":%d,\"delegated\":%d,\"log\":", id,
+  printf("{\"loaded\":%d,\"init_ns\":%" PRId64 ",\"nodes\":%d,\"delegated\":%d,\"left\":[", id,
          init_ns, nodes, delegated);
+  for (int i = 0; i < left_size; i++) printf(i ? ",%d" : "%d", left[i]);
+  printf("],\"log\":");
   print_quoted(logged());
   printf("}\n");
   return 0;
