@@ -1,13 +1,15 @@
 """Fills a table the project's way and, on a sample, the straightforward way, and compares them.
 
     python benchmarks/fill.py [--space NAME] [--backend NAME]... [--resolutions N,N] [--sample N]
-        [--output FOLDER]
+        [--output FOLDER] [--converters] [--converter-blocks 10]
 
 The project's way fills the whole grid: every distinct block at every resolution. The
 straightforward way takes one block after another, all of one resolution: exports it (for ONNX
 Runtime with torch's own exporter, in its quick form of old; for TFLite, where the usual converters
 take seconds, with this project's writer), runs it 10 times to warm up and 50 times, and takes the
-mean. Both tables then estimate the same measured networks of that resolution.
+mean. Both tables then estimate the same measured networks of that resolution. With `--converters`
+a few blocks are also exported by the converters that are in common use, as `export_oracles.py`
+runs them in an environment of their own: torch's present ONNX exporter and litert-torch.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from export_oracles import RUNTIMES, cache_folder, converted, prepared
 
 from ofa_hw.errors import TableError
 from ofa_hw.graph import op_graph
@@ -84,6 +87,21 @@ def straightforward(backend: str, ops: list[OpSpec]) -> tuple[dict[OpSpec, float
     return rows_ms, (time.perf_counter() - start) / len(ops)
 
 
+def with_usual_converters(backend: str, ops: list[OpSpec]) -> float:
+    """Seconds a block of the straightforward way, exported by the converters in common use."""
+    suffix = {"onnxruntime": ".onnx", "tflite": ".tflite"}[backend]
+    jobs = {f"block-{i}": [op] for i, op in enumerate(ops)}
+    with tempfile.TemporaryDirectory() as folder:
+        # The first one of a process takes longer and does not count.
+        seconds = converted(prepared(cache_folder()), {"first": [ops[0]], **jobs}, Path(folder))
+        start = time.perf_counter()
+        for name in jobs:
+            mean_ms(RUNTIMES[suffix](Path(folder) / f"{name}-oracle{suffix}").invoke)
+        running_s = time.perf_counter() - start
+    exporting_s = sum(seconds[f"{name}-oracle{suffix}"] for name in jobs)
+    return (exporting_s + running_s) / len(ops)
+
+
 def peak_mib() -> float:
     """Most memory that this process had at once."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -134,6 +152,10 @@ def compare(arguments: argparse.Namespace, backend: str) -> dict[str, float | st
     everything = arguments.sample is None or arguments.sample >= len(ops)
     rows_ms, block_s = straightforward(backend, ops if everything else ops[: arguments.sample])
     result |= {"straight_block_s": block_s, "faster": block_s / float(result["block_s"])}
+    if arguments.converters:
+        result["converters_block_s"] = with_usual_converters(
+            backend, ops[: arguments.converter_blocks]
+        )
     result["mape"], result["calibrated_mape"] = fidelity(table, space)
     if everything:
         rows = {op: Statistics(ms, RUNS) for op, ms in rows_ms.items()}
@@ -149,6 +171,12 @@ def show(result: dict[str, float | str]) -> None:
         "  the straightforward way: {straight_block_s:.4f} s each, "
         "so that it takes {faster:.1f} times as long".format(**result)
     )
+    if "converters_block_s" in result:
+        factor = float(result["converters_block_s"]) / float(result["block_s"])
+        print(
+            f"  with the converters in common use: {result['converters_block_s']:.4f} s each, "
+            f"so that it takes {factor:.1f} times as long"
+        )
     if "straight_mape" in result:
         print(
             "  MAPE on the same networks, plain sum and calibrated: {mape:.2%} and "
@@ -174,6 +202,8 @@ def main() -> None:
     parser.add_argument("--min-time-s", type=float, default=SamplingPlan().min_time_s)
     parser.add_argument("--relative-ci", type=float, default=SamplingPlan().relative_ci)
     parser.add_argument("--output", type=Path, help="folder in which the tables are kept")
+    parser.add_argument("--converters", action="store_true")
+    parser.add_argument("--converter-blocks", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for backend in arguments.backend or sorted(WAYS):

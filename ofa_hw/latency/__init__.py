@@ -3,8 +3,10 @@
 from ofa_hw.latency.bench import BenchResult, bench_file
 from ofa_hw.latency.calibrate import calibrate_table
 from ofa_hw.latency.calibration import Calibration
+from ofa_hw.latency.compare import TableComparison, compare_tables
 from ofa_hw.latency.fill import FillPlan, fill_table, plan_fill
 from ofa_hw.latency.load import bundled_tables, load_table
+from ofa_hw.latency.merge import MergedTable, merge_tables
 from ofa_hw.latency.published import import_published
 from ofa_hw.latency.rows import Statistics
 from ofa_hw.latency.save import save_table
@@ -19,15 +21,19 @@ __all__ = [
     "FillPlan",
     "Header",
     "LatencyTable",
+    "MergedTable",
     "Statistics",
+    "TableComparison",
     "ValidatedNetwork",
     "ValidationReport",
     "bench_file",
     "bundled_tables",
     "calibrate_table",
+    "compare_tables",
     "fill_table",
     "import_published",
     "load_table",
+    "merge_tables",
     "plan_fill",
     "save_table",
     "validate_table",

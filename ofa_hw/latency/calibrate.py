@@ -76,6 +76,7 @@ def fit_calibration(table: LatencyTable) -> Calibration:
         constant_ms=weights.pop("constant", 0.0),
         extra_ms=weights,
         residuals=tuple(residuals.tolist()),
+        networks=table.validated_places(),
         figures={name: value for name, value in figures.items() if value is not None},
     )
 

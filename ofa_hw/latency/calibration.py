@@ -30,6 +30,7 @@ class Calibration:
         constant_ms: Once for a network.
         extra_ms: Of each of `EXTRA_TERMS` that earned its place.
         residuals: Measured over estimated latency, less 1, of each network when it was held out.
+        networks: Of which of the file's validated networks, counted from 0, the residuals are.
         figures: The errors on held-out networks, by name.
     """
 
@@ -37,6 +38,7 @@ class Calibration:
     constant_ms: float = 0.0
     extra_ms: Mapping[str, float] = field(default_factory=dict)
     residuals: tuple[float, ...] = ()
+    networks: tuple[int, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def op_ms(self, op: OpSpec, own_ms: float) -> float:

@@ -154,10 +154,13 @@ def _header(data: dict[str, Any]) -> Header:
 def _calibration(data: dict[str, Any]) -> Calibration:
     if unknown := sorted(data["extra_ms"].keys() - EXTRA_TERMS.keys()):
         raise ValueError(f"unknown calibration terms {', '.join(unknown)}")
+    if len(data["networks"]) != len(data["residuals"]):
+        raise ValueError("a calibration has one residual for each of its networks")
     return Calibration(
         float(data["scale"]),
         float(data["constant_ms"]),
         {name: float(ms) for name, ms in data["extra_ms"].items()},
         tuple(float(r) for r in data["residuals"]),
+        tuple(int(i) for i in data["networks"]),
         data["figures"],
     )

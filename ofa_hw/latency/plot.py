@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from ofa_hw.latency.table import LatencyTable
 from ofa_hw.latency.validate import unseen_estimates_ms, validation_report
 from ofa_hw.latency.validation import measured_ms
 from ofa_hw.ops import OpSpec
+from ofa_hw.plotting import GRID, document, facts_table, layout, numbers_table
 from ofa_hw.spaces import get_space
 
 if TYPE_CHECKING:
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 
 _ROW_PIXELS = 15
 _TICKS = tuple(digit * 10**power for power in range(-3, 5) for digit in (1, 2, 5))
-_INK, _GRID = "#1f2933", "#d9e0e6"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 2rem auto; max-width: 76rem;
-       padding: 0 1rem; background: #fff }
-h1 { font-size: 1.5rem; margin-bottom: 0.2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse } td, th { padding: 0.15rem 1rem 0.15rem 0; text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-"""
 
 
 @dataclass(frozen=True)
@@ -85,28 +77,12 @@ def plot_table(table: LatencyTable) -> str:
         TableError: If plotly is not installed.
     """
     try:
-        import plotly.io
+        figures = [("Rows by block and resolution", _heat_figure(heat_map(table)))]
+        if table.validated():
+            figures.append(("Networks, estimated and measured", _network_figure(table)))
+        return document(table.name, _facts(table), figures, _report(table))
     except ImportError as error:
         raise TableError("drawing takes plotly: pip install 'ofa-hw[plot]'") from error
-    figures = [("Rows by block and resolution", _heat_figure(heat_map(table)))]
-    if table.validated():
-        figures.append(("Networks, estimated and measured", _network_figure(table)))
-    parts = [
-        f"<h2>{title}</h2>\n"
-        + plotly.io.to_html(
-            figure,
-            full_html=False,
-            include_plotlyjs=index == 0,
-            config={"displaylogo": False, "responsive": True},
-        )
-        for index, (title, figure) in enumerate(figures)
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{escape(table.name)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(table.name)}</h1>\n{_facts(table)}\n{''.join(parts)}\n"
-        f"{_report(table)}\n</body>\n</html>\n"
-    )
 
 
 def _heat_figure(rows: HeatMap) -> go.Figure:
@@ -138,7 +114,7 @@ def _heat_figure(rows: HeatMap) -> go.Figure:
         )
     )
     figure.update_layout(
-        **_layout(height=120 + _ROW_PIXELS * len(rows.blocks)),
+        **layout(height=120 + _ROW_PIXELS * len(rows.blocks)),
         xaxis={
             "title": f"input of the {'network' if rows.of_networks else 'block'}, pixels",
             "type": "category",
@@ -188,27 +164,17 @@ def _network_figure(table: LatencyTable) -> go.Figure:
         )
     axis = {
         "type": "log",
-        "gridcolor": _GRID,
+        "gridcolor": GRID,
         "tickvals": _TICKS,
         "ticktext": [f"{tick:g}" for tick in _TICKS],
     }
     figure.update_layout(
-        **_layout(height=620),
+        **layout(height=620),
         xaxis={**axis, "title": "measured, ms"},
         yaxis={**axis, "title": "estimated, ms"},
         legend={"x": 0.02, "y": 0.98},
     )
     return figure
-
-
-def _layout(*, height: int) -> dict[str, object]:
-    return {
-        "height": height,
-        "margin": {"l": 10, "r": 10, "t": 60, "b": 10},
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
-        "font": {"color": _INK, "family": "system-ui, sans-serif"},
-    }
 
 
 def _facts(table: LatencyTable) -> str:
@@ -223,11 +189,7 @@ def _facts(table: LatencyTable) -> str:
         "created": table.header.created,
         "rows": len(table),
     }
-    lines = (
-        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<table>{''.join(lines)}</table>"
+    return facts_table(facts)
 
 
 def _report(table: LatencyTable) -> str:
@@ -241,12 +203,10 @@ def _report(table: LatencyTable) -> str:
         "interpolated": report.interpolated,
         "measured twice": report.noise_floor,
     }
-    columns = ("", "networks", "MAPE", "bias", "within 5 %", "Spearman")
-    lines = ["<tr>" + "".join(f"<th>{name}</th>" for name in columns) + "</tr>"]
+    rows = []
     for name, of in figures.items():
         if of is not None:
             rank = "-" if of.spearman is None else f"{of.spearman:.4f}"
             cells = (of.networks, f"{of.mape:.2%}", f"{of.bias:+.2%}", f"{of.within_5:.0%}", rank)
-            numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
-            lines.append(f"<tr><th>{name}</th>{numbers}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+            rows.append((name, cells))
+    return numbers_table(("", "networks", "MAPE", "bias", "within 5 %", "Spearman"), rows)

@@ -42,14 +42,15 @@ class Header:
 
     def differences(self, other: Header) -> list[str]:
         """What keeps rows measured under `other` out of this table, in words."""
-        mine, theirs = self._identity(), other._identity()
+        mine, theirs = self.identity(), other.identity()
         return [
             f"{name} is {mine.get(name)!r} there and {theirs.get(name)!r} now"
             for name in sorted(mine.keys() | theirs.keys())
             if mine.get(name) != theirs.get(name)
         ]
 
-    def _identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, object]:
+        """The fields that rows of one table share, by name."""
         device = asdict(self.device)
         del device["details"]  # load and the like may differ from run to run
         settings = device.pop("settings")
@@ -202,6 +203,11 @@ class LatencyTable:
         Args:
             interpolated: Whether to give those that need interpolated operators instead.
         """
+        places = self.validated_places(interpolated=interpolated)
+        return tuple(self.validation[place] for place in places)
+
+    def validated_places(self, *, interpolated: bool = False) -> tuple[int, ...]:
+        """Where in `validation` the networks of `validated` are."""
 
         def belongs(network: ValidatedNetwork) -> bool:
             ops = get_space(network.spec.space).ops(network.spec)
@@ -209,7 +215,7 @@ class LatencyTable:
                 return not interpolated
             return interpolated and all(op in self for op in ops)
 
-        return tuple(network for network in self.validation if belongs(network))
+        return tuple(i for i, network in enumerate(self.validation) if belongs(network))
 
     @cached_property
     def _interpolation_residuals(self) -> tuple[float, ...]:

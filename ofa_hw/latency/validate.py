@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ofa_hw.errors import TableError
-from ofa_hw.graph import network_graph, op_graph
 from ofa_hw.latency.format import network_line
 from ofa_hw.latency.journal import Journal, read_table
-from ofa_hw.latency.rows import Statistics
+from ofa_hw.latency.networks import measure_twice
 from ofa_hw.latency.table import Header, LatencyTable
 from ofa_hw.latency.validation import (
     ErrorFigures,
@@ -25,12 +22,11 @@ from ofa_hw.latency.validation import (
     noise_floor,
 )
 from ofa_hw.ops import OpSpec
-from ofa_hw.profiling import Cell, Profiler, SamplingPlan
+from ofa_hw.profiling import Profiler, SamplingPlan
 from ofa_hw.spaces import SearchSpace, SubnetSpec
 
-_ANCHORS = 12
 _DRAWS_PER_NETWORK = 100
-_MAX_TIME_S = 1.0
+_PLAN = SamplingPlan(min_time_s=0.5, max_time_s=1.0)  # there are few
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +69,8 @@ def validate_table(
 ) -> ValidationReport:
     """Measures random sub-networks twice, appends them to the table's file and reports.
 
-    Both measurements visit some of the table's own operators between the networks, whose rows say
-    how the level has changed since the table was filled.
+    Some of the table's own operators are measured between the networks; their rows say how the
+    level has changed since the table was filled.
 
     Args:
         path: The table's file.
@@ -92,33 +88,15 @@ def validate_table(
         TableError: If the profiler measures otherwise than the table was measured, the table lacks
             operators, or the file cannot be written.
     """
-    path, plan = Path(path), plan or SamplingPlan(max_time_s=_MAX_TIME_S)
+    path = Path(path)
     table = read_table(path)
     if differences := table.header.differences(Header(profiler.device, table.header.space)):
         raise TableError(f"{path} was measured otherwise: {'; '.join(differences)}")
     drawn_from = table.interpolated(space.table_ops()) if interpolate else table
     specs = _draw(space, drawn_from, networks, seed, resolutions)
-    ops = {f"network {i}": space.ops(spec) for i, spec in enumerate(specs)}
-    anchors = _anchors(table, ops.values())
     journal, table = Journal.open(path, table.header)
     with journal:
-        batch, total = profiler.device.batch or 1, 2 * (len(specs) + len(anchors))
-        passes: list[dict[str, Statistics]] = []
-        for number in range(2):
-            cells = [
-                *(Cell(key, partial(network_graph, own, batch=batch)) for key, own in ops.items()),
-                *(Cell(str(op), partial(op_graph, op, batch=batch)) for op in anchors),
-            ]
-            measured: dict[str, Statistics] = {}
-            plan_now = replace(plan, seed=plan.seed + number)
-            for measurement in profiler.measure(_interleaved(cells), plan_now):
-                measured[measurement.key] = Statistics.of(measurement)
-                if progress:
-                    progress(sum(map(len, passes)) + len(measured), total)
-            passes.append(measured)
-        shift = _shift(table, anchors, passes)
-        for key, spec in zip(ops, specs, strict=True):
-            network = ValidatedNetwork(spec, passes[0][key], passes[1][key], shift)
+        for network in measure_twice(specs, space, table, profiler, plan or _PLAN, progress):
             journal.append(network_line(network))
     return validation_report(read_table(path), space)
 
@@ -159,13 +137,19 @@ def unseen_estimates_ms(table: LatencyTable, space: SearchSpace) -> npt.NDArray[
 
     None of a table that is not calibrated.
     """
-    networks, calibration = table.validated(), table.calibration
-    if calibration is None or len(calibration.residuals) > len(networks):
+    calibration = table.calibration
+    if calibration is None:
         return None
-    count = len(calibration.residuals)
-    first, _ = measured_ms(networks[:count], table.sentinel_ms)
-    fresh = [table.latency_ms(space.ops(network.spec)) for network in networks[count:]]
-    return np.concatenate([first / (1 + np.array(calibration.residuals)), fresh])
+    residuals = dict(zip(calibration.networks, calibration.residuals, strict=True))
+    networks = table.validated()
+    first, _ = measured_ms(networks, table.sentinel_ms)
+    estimates = [
+        first_ms / (1 + residuals[place])
+        if place in residuals
+        else table.latency_ms(space.ops(network.spec))
+        for place, network, first_ms in zip(table.validated_places(), networks, first, strict=True)
+    ]
+    return np.array(estimates)
 
 
 def _draw(
@@ -200,28 +184,3 @@ def _to_draw_from(table: LatencyTable, ops: Iterable[OpSpec]) -> bool:
     """Whether a resolution of these operators is covered; if interpolated, only thanks to that."""
     measured = all(op in table.rows for op in ops)
     return not measured and all(op in table for op in ops) if table.interpolated_ms else measured
-
-
-def _anchors(table: LatencyTable, networks: Iterable[Sequence[OpSpec]]) -> list[OpSpec]:
-    """Operators of the networks from the quickest to the slowest, evenly."""
-    candidates = {op for ops in networks for op in ops if op in table.rows}
-    ops = sorted(candidates, key=lambda op: (table.rows_ms[op], op))
-    places = np.linspace(0, len(ops) - 1, min(_ANCHORS, len(ops))).round().astype(int)
-    return [ops[place] for place in places]
-
-
-def _interleaved(cells: list[Cell]) -> list[Cell]:
-    """A fixed shuffle, so that every group that is loaded holds networks and operators."""
-    order = np.random.default_rng(0).permutation(len(cells))
-    return [cells[i] for i in order]
-
-
-def _shift(
-    table: LatencyTable, anchors: Sequence[OpSpec], passes: Sequence[Mapping[str, Statistics]]
-) -> float:
-    """How much longer the anchors took than their rows say, at the sentinels' level."""
-    return statistics.median(
-        table.at_level(measured[str(op)]) / table.rows_ms[op]
-        for measured in passes
-        for op in anchors
-    )

@@ -20,7 +20,7 @@ from ofa_hw.profiling.types import (
 )
 
 _GROUP_CELLS = 64
-_GROUP_BYTES = 192 << 20  # weights and activations; a runtime may keep them twice over
+_GROUP_BYTES = 384 << 20  # weights and activations; a runtime may keep them twice over
 
 
 class InProcessProfiler(ABC):

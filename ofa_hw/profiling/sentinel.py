@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,32 @@ SENTINEL_OPS = (
 THROTTLED = 1.10
 _NEIGHBOURS = 4  # on each side of a visit; fewer would add their own noise to it
 _STRETCH = 60  # visits that make a level "for long"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drift:
+    """How the machine's speed changed while a group of cells was measured.
+
+    Attributes:
+        level_ns: The sentinels' median level meanwhile; None without sentinels.
+        since: How many visits the sentinels had had before.
+        around_ns: Median level of the visits next to each position from `since` on, where a
+            position is how many visits the sentinels had had when something was measured.
+    """
+
+    level_ns: float | None
+    since: int
+    around_ns: npt.NDArray[np.float64]
+
+    def divide_out(
+        self, samples_ns: Sequence[float], positions: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
+        """What samples at these positions would have been at the one level."""
+        samples = np.array(samples_ns)
+        if self.level_ns is None:
+            return samples
+        around: npt.NDArray[np.float64] = self.around_ns[np.array(positions) - self.since]
+        return samples * self.level_ns / around
 
 
 class SentinelLog:
@@ -43,22 +70,16 @@ class SentinelLog:
             self._recent_ns = float(np.median(self._levels_ns[-_STRETCH:]))
             self._best_ns = min(self._best_ns, self._recent_ns)
 
-    def level_ns(self, since: int = 0) -> float:
-        """The median level over the visits from number `since` on."""
-        return float(np.median(self._levels_ns[since:]))
-
-    def around_ns(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Median level of the visits next to each position.
-
-        Args:
-            positions: How many sentinel visits had been made when something was measured, (n,).
-        """
-        levels = np.array(self._levels_ns)
+    def drift(self, since: int) -> Drift:
+        """What the visits from number `since` on show."""
+        if since == len(self):
+            return Drift(None, since, np.ones(1))
+        levels = np.array(self._levels_ns[max(0, since - _NEIGHBOURS) :])
+        positions = np.arange(since, len(self) + 1) - (len(self) - len(levels))
         nearby = positions[:, None] + np.arange(-_NEIGHBOURS, _NEIGHBOURS)
         inside = (nearby >= 0) & (nearby < len(levels))
         near = np.where(inside, levels[nearby.clip(0, len(levels) - 1)], np.nan)
-        median: npt.NDArray[np.float64] = np.nanmedian(near, axis=1)
-        return median
+        return Drift(float(np.median(self._levels_ns[since:])), since, np.nanmedian(near, axis=1))
 
     @property
     def slowdown(self) -> float:

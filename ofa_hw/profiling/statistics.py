@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -33,3 +34,11 @@ def median_interval(samples: npt.ArrayLike, confidence: float = 0.95) -> tuple[f
     ordered = np.sort(np.asarray(samples, np.float64))
     k = median_rank(len(ordered), confidence)
     return (float(ordered[k - 1]), float(ordered[-k])) if k else None
+
+
+def relative_width(samples: npt.NDArray[np.float64]) -> float:
+    """Width of the median's interval over the median; infinite of too few samples."""
+    interval, median = median_interval(samples), float(np.median(samples))
+    if interval is None or median <= 0:
+        return math.inf
+    return (interval[1] - interval[0]) / median

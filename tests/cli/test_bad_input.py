@@ -17,7 +17,7 @@ def profile_args(**changes: object) -> list[object]:
     ("args", "message"),
     [
         pytest.param(profile_args(**{"--space": "tinny"}), "did you mean 'tiny'", id="space"),
-        pytest.param(profile_args(**{"--backend": "gpu9"}), "cpu, onnxruntime", id="backend"),
+        pytest.param(profile_args(**{"--backend": "gpu9"}), "cpu, cuda, onnxruntime", id="backend"),
         pytest.param(profile_args(**{"--resolutions": "30"}), "24, 28, 32", id="resolution"),
         pytest.param(profile_args(**{"--resolutions": "a"}), "160,192", id="no number"),
         pytest.param(profile_args(**{"--set": "optimisation"}), "NAME=VALUE", id="setting"),

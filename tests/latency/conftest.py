@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from ofa_hw.graph import Graph
@@ -18,16 +19,22 @@ def cost_ns(graph: Graph) -> float:
 
 
 class FakeProfiler(InProcessProfiler):
-    """Counts what it loads; runs nothing."""
+    """Counts what it loads; runs nothing.
 
-    def __init__(self, machine: FakeMachine, device: DeviceInfo) -> None:
+    What a network takes differs from load to load by `placement`, as where it comes to lie does.
+    """
+
+    def __init__(self, machine: FakeMachine, device: DeviceInfo, placement: float = 0.0) -> None:
         super().__init__(device, clock=machine.clock)
         self.machine = machine
         self.loaded = 0
+        self._placement = placement
+        self._rng = np.random.default_rng(0)
 
     def load(self, graph: Graph) -> Runnable:
         self.loaded += 1
-        return self.machine.runnable(cost_ns(graph))
+        factor = np.exp(self._placement * self._rng.standard_normal())
+        return self.machine.runnable(cost_ns(graph) * factor)
 
 
 @dataclass
@@ -38,8 +45,8 @@ class FakeBackend:
         default_factory=lambda: DeviceInfo("fake cpu", "fake", "none", "1.0")
     )
 
-    def open(self, *, noise: float = 0.005, seed: int = 0) -> FakeProfiler:
-        return FakeProfiler(FakeMachine(seed=seed, noise=noise), self.device)
+    def open(self, *, noise: float = 0.005, seed: int = 0, placement: float = 0.0) -> FakeProfiler:
+        return FakeProfiler(FakeMachine(seed=seed, noise=noise), self.device, placement)
 
 
 @pytest.fixture(scope="session")

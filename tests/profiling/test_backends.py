@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, ProfilerError
+from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, ProfilerError, TableError
 from ofa_hw.graph import Graph, op_graph
+from ofa_hw.latency import fill_table, load_table
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling import (
     Cell,
@@ -23,7 +24,7 @@ from ofa_hw.profiling import (
     open_profiler,
 )
 from ofa_hw.profiling.device import cpu_model, host_details
-from ofa_hw.testing import PROFILER_CHECKS, MakeProfiler
+from ofa_hw.testing import PROFILER_CHECKS, Check
 
 BACKENDS = ("cpu", "onnxruntime", "tflite")
 OP = OpSpec("mbconv", 14, 24, 24, 72, kernel_size=3, activation="relu", shortcut="identity")
@@ -37,8 +38,15 @@ def measure_once(profiler: Profiler, key: str = "cell") -> float:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("check", PROFILER_CHECKS, ids=lambda check: check.__name__)
-def test_conforms(backend: str, check: Callable[[MakeProfiler], None]) -> None:
+def test_conforms(backend: str, check: Check) -> None:
     check(partial(open_profiler, backend))
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "tflite"])
+@pytest.mark.parametrize("check", PROFILER_CHECKS, ids=lambda check: check.__name__)
+def test_conforms_in_fewer_bits(check: Check, backend: str, dtype: str) -> None:
+    check(partial(open_profiler, backend), ProfilerOptions(dtype=dtype))
 
 
 def test_every_built_in_backend_is_listed() -> None:
@@ -224,3 +232,15 @@ def test_tables_and_other_backends_work_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tflite"])
+def test_tables_of_one_data_type_take_no_rows_of_another(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    ops = [OpSpec("linear", 1, 64, 10), OpSpec("linear", 1, 64, 20)]
+    plan = SamplingPlan(relative_ci=1.0, min_time_s=0.0001, max_time_s=0.001)
+    table = fill_table(ops, open_profiler(backend, ProfilerOptions(dtype="int8")), path, plan=plan)
+    assert table.device.dtype == load_table(path).device.dtype == "int8"
+    for other in ("fp32", "fp16"):
+        with pytest.raises(TableError, match=f"dtype is 'int8' there and '{other}' now"):
+            fill_table(ops, open_profiler(backend, ProfilerOptions(dtype=other)), path, plan=plan)
