@@ -29,12 +29,15 @@ _COMMANDS: Final = (
     "train",
     "evaluate",
     "finetune",
+    "training_plot",
     "label",
     "predictor",
+    "devices",
     "profile",
     "lut",
     "search",
     "specialize",
+    "verify",
     "bench",
 )
 

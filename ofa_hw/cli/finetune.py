@@ -53,7 +53,7 @@ def finetune(
     files = [*([output] if output else []), *(export or [])]
     if not files:
         raise typer.BadParameter("give --output or --export, or nothing would be kept")
-    from ofa_hw.export import check_output, export_module
+    from ofa_hw.export import Provenance, check_output, export_module
 
     if output and output.exists() and not force:
         raise OutputExistsError(output)
@@ -61,9 +61,10 @@ def finetune(
         check_output(path, force=force)
     from ofa_hw.spaces import get_space
     from ofa_hw.supernet import load_supernet, save_checkpoint
-    from ofa_hw.training import Execution, require_images
+    from ofa_hw.training import Execution, keep_freed_memory, require_images
     from ofa_hw.training import finetune as run
 
+    keep_freed_memory()
     chosen = read_spec(spec)
     space = get_space(chosen.space)
     images = open_images(space, data, validation=validation)
@@ -92,7 +93,7 @@ def finetune(
             raise CheckpointError(f"cannot write {output}: {error.strerror}") from error
         save_checkpoint(module, output)
     shape = (1, space.in_channels, chosen.resolution, chosen.resolution)
-    metadata = {"ofa_hw.spec": chosen.to_json(), "ofa_hw.top1": f"{tuned.top1:.4f}"}
+    metadata = Provenance(spec=chosen, top1=tuned.top1).to_metadata()
     for path in export or []:
         export_module(module, shape, path, metadata=metadata, force=force)
     if as_json:

@@ -24,7 +24,7 @@ from ofa_hw.errors import CheckpointError
 
 @app.command(
     epilog="Example: ofa-hw label --space tiny --weights runs/tiny/supernet.pth --data digits "
-    "--count 500 --processes 2 --output labels.jsonl"
+    "--count 500 --workers 2 --output labels.jsonl"
 )
 def label(
     space: SpaceOption,
@@ -32,7 +32,13 @@ def label(
     data: DataOption,
     output: FileOption,
     count: Annotated[int, typer.Option(help="Sub-networks in the file in the end.", min=1)] = 500,
-    processes: Annotated[int, typer.Option(help="Processes that measure.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that measure, here.", min=1)] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure on the workers of this dask.distributed scheduler.", metavar="ADDRESS"
+        ),
+    ] = None,
     calibrate: CalibrationOption = 500,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
@@ -47,6 +53,8 @@ def label(
     from ofa_hw.supernet import load_supernet
     from ofa_hw.training import Execution, collect_labels, require_images
 
+    if scheduler is not None and workers > 1:
+        raise typer.BadParameter("--workers is of this machine; the scheduler has its own")
     family = get_space(space)
     images = open_images(family, data, validation=validation)
     family = with_classes(family, images.num_classes)
@@ -66,7 +74,8 @@ def label(
             seed=seed,
             images=calibrate,
             journal=output,
-            processes=processes,
+            processes=workers,
+            scheduler=scheduler,
             progress=progress,
         )
     say_broken(images)

@@ -26,7 +26,12 @@ def fit(
         Path, typer.Argument(help="What ofa-hw label wrote.", metavar="LABELS", show_default=False)
     ],
     output: FileOption,
-    hidden: Annotated[int, typer.Option(help="Width of the three hidden layers.", min=1)] = 400,
+    model: Annotated[
+        str, typer.Option(help="mlp, or ridge, forest, boosting or gaussian of scikit-learn.")
+    ] = "mlp",
+    hidden: Annotated[
+        int, typer.Option(help="Width of the three hidden layers of an mlp.", min=1)
+    ] = 400,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -42,6 +47,7 @@ def fit(
         space,
         found,
         seed=seed,
+        model=model,
         hidden=(hidden,) * 3,
         validation_images=header.get("validation_images"),
     )

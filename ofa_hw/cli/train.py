@@ -28,6 +28,10 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a .toml file.", metavar="RECIPE")
     ] = "digits",
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights to begin with; without, random ones.", metavar="FILE"),
+    ] = None,
     labels: Annotated[
         int,
         typer.Option(
@@ -36,7 +40,7 @@ def train(
     ] = 150,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     accumulate: Annotated[
         int, typer.Option(help="Parts of a batch, run one after another.", min=1)
     ] = 1,
@@ -58,8 +62,16 @@ def train(
     batch.
     """
     from ofa_hw.spaces import get_space, with_classes
-    from ofa_hw.training import Execution, Pace, get_recipe, join_workers, train_supernet
+    from ofa_hw.training import (
+        Execution,
+        Pace,
+        get_recipe,
+        join_workers,
+        keep_freed_memory,
+        train_supernet,
+    )
 
+    keep_freed_memory()
     family, chosen = get_space(space), get_recipe(recipe)
     images = open_images(family, data, validation=validation)
     family = with_classes(family, images.num_classes)
@@ -71,6 +83,7 @@ def train(
             images,
             chosen,
             output,
+            start=start,
             labels=labels,
             seed=seed,
             force=force,

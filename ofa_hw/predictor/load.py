@@ -10,7 +10,9 @@ import numpy as np
 
 from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.predictor.features import PUBLISHED_MOBILENETV3, PUBLISHED_RESNET50, feature_layout
-from ofa_hw.predictor.mlp import Array, MlpPredictor, load_npz
+from ofa_hw.predictor.fitted import Array, FittedPredictor
+from ofa_hw.predictor.mlp import MlpPredictor
+from ofa_hw.predictor.npz import load_npz
 from ofa_hw.spaces import SearchSpace, get_space
 
 _PUBLISHED = {
@@ -21,11 +23,13 @@ _PUBLISHED = {
 }
 
 
-def load_predictor(path: str | os.PathLike[str], space: SearchSpace | None = None) -> MlpPredictor:
+def load_predictor(
+    path: str | os.PathLike[str], space: SearchSpace | None = None
+) -> FittedPredictor:
     """Reads an accuracy predictor.
 
     Args:
-        path: A `.npz` that `MlpPredictor.save` wrote, or the authors' `acc_predictor.pth` or
+        path: A `.npz` that a predictor's `save` wrote, or the authors' `acc_predictor.pth` or
             `ofa_resnet50_acc_predictor.pth`, which need torch to be read.
         space: The space that it shall predict for. By default the one it was fitted on; the
             published MobileNetV3 predictor serves every width, and 1.2 is its default.
@@ -66,9 +70,9 @@ def _load_published(path: Path, space: SearchSpace | None) -> MlpPredictor:
     features = feature_layout(layout, space or get_space(name))
     try:
         return MlpPredictor(
-            features,
             tuple(np.ascontiguousarray(weight.T) for weight in weights.values()),
             tuple(bias for bias in biases if bias is not None),
+            layout=features,
             source=path.name,
             resolutions=tuple(r for r in features.space.resolutions if r >= smallest),
         )

@@ -1,6 +1,7 @@
 """Search spaces: what may vary in a family of networks, and what operators that gives."""
 
 from ofa_hw.spaces.base import SearchSpace, Slot
+from ofa_hw.spaces.chain import ChainSpace
 from ofa_hw.spaces.classes import base_name, with_classes
 from ofa_hw.spaces.genes import Allowed, Choice, Gene, Rows
 from ofa_hw.spaces.inverted_residual import InvertedResidualNet, InvertedResidualSpace, Unit
@@ -15,6 +16,7 @@ from ofa_hw.spaces.tiny import tiny
 
 __all__ = [
     "Allowed",
+    "ChainSpace",
     "Choice",
     "Gene",
     "InvertedResidualNet",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ofa_hw.ops import OpSpec, se_middle
+from ofa_hw.ops import OpSpec
 from ofa_hw.supernet.layers import (
     ElasticDepthwise,
     SlicedConv,
@@ -62,12 +62,18 @@ class DepthwiseStage(nn.Module):
     """The middle of an inverted residual: depthwise convolution, batch norm, squeeze-excite."""
 
     def __init__(
-        self, channels: int, kernel_sizes: Sequence[int], stride: int, eps: float, *, se: bool
+        self,
+        channels: int,
+        kernel_sizes: Sequence[int],
+        stride: int,
+        eps: float,
+        *,
+        se_channels: int,
     ) -> None:
         super().__init__()
         self.conv = ElasticDepthwise(channels, kernel_sizes, stride)
         self.bn = SlicedNorm(channels, eps)
-        self.se = SlicedSqueezeExcite(channels, se_middle(channels)) if se else None
+        self.se = SlicedSqueezeExcite(channels, se_channels) if se_channels else None
 
     def forward(self, x: Tensor, op: OpSpec) -> Tensor:
         """(B, C, H, W) to (B, C, H', W')."""
@@ -101,7 +107,7 @@ class ElasticMBConv(ElasticBlock):
         cin, mid, cout = largest.in_channels, largest.mid_channels, largest.out_channels
         self.inverted_bottleneck = SlicedConvNorm(cin, mid, 1, eps) if expands else None
         self.depth_conv = DepthwiseStage(
-            mid, kernel_sizes, largest.stride, eps, se=largest.se_channels > 0
+            mid, kernel_sizes, largest.stride, eps, se_channels=largest.se_channels
         )
         self.point_linear = SlicedConvNorm(mid, cout, 1, eps)
 

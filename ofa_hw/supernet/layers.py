@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ofa_hw.supernet.depthwise import depthwise_conv
+
 State = dict[str, Tensor]
 
 
@@ -100,9 +102,8 @@ class ElasticDepthwise(nn.Module):
 
     def forward(self, x: Tensor, kernel_size: int) -> Tensor:
         """(B, C, H, W) to (B, C, H', W')."""
-        channels = x.shape[1]
-        weight = self.weight(channels, kernel_size)
-        return F.conv2d(x, weight, None, self.conv.stride, kernel_size // 2, groups=channels)
+        weight = self.weight(x.shape[1], kernel_size)
+        return depthwise_conv(x, weight, self.conv.stride[0])
 
 
 class SlicedNorm(nn.Module):

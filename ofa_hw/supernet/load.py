@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ofa_hw.errors import SpecError
-from ofa_hw.spaces import InvertedResidualSpace, ResNet50Space, SearchSpace, get_space
+from ofa_hw.spaces import ChainSpace, InvertedResidualSpace, ResNet50Space, SearchSpace, get_space
 from ofa_hw.supernet.base import Supernet
+from ofa_hw.supernet.chain import ChainSupernet
 from ofa_hw.supernet.checkpoint import load_weights
 from ofa_hw.supernet.inverted_residual import InvertedResidualSupernet
 from ofa_hw.supernet.resnet import ResNet50Supernet
@@ -53,6 +54,8 @@ def _build(space: SearchSpace) -> Supernet:
                 supernet = InvertedResidualSupernet(space)
             case ResNet50Space():
                 supernet = ResNet50Supernet(space)
+            case ChainSpace():
+                supernet = ChainSupernet(space)
             case _:
                 raise SpecError(
                     f"no supernet for {space.name}, a {type(space).__name__}; write one as a "

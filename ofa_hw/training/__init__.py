@@ -13,6 +13,7 @@ from ofa_hw.training.finetune import FineTuned, finetune
 from ofa_hw.training.labels import Label, collect_labels
 from ofa_hw.training.log import read_log
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
+from ofa_hw.training.memory import keep_freed_memory
 from ofa_hw.training.recipe import Recipe, ShrinkingPhase, get_recipe, recipe_names
 from ofa_hw.training.resumable import Pace
 from ofa_hw.training.run import TrainedSupernet, train_supernet
@@ -39,6 +40,7 @@ __all__ = [
     "get_data",
     "get_recipe",
     "join_workers",
+    "keep_freed_memory",
     "read_log",
     "recipe_names",
     "require_images",

@@ -52,6 +52,7 @@ class Checkpoints:
             "net": net.state_dict(),
             "optimizer": None if state.optimizer is None else state.optimizer.state_dict(),
             "teacher": None if state.teacher is None else state.teacher.state_dict(),
+            "scaler": dict(state.scaler),
         }
         last, beside = self.folder / _LAST, self.folder / f".{_LAST}.{os.getpid()}.part"
         try:
@@ -124,5 +125,6 @@ def _restored(
     if content["teacher"] is not None:
         teacher = frozen_copy(net)
         teacher.load_state_dict(content["teacher"])
-    state = TrainingState(content["phase"], content["step"], optimizer, teacher)
+    scaler = content.get("scaler", {})
+    state = TrainingState(content["phase"], content["step"], optimizer, teacher, scaler)
     return state, json.loads(content["notes"])

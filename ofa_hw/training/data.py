@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from ofa_hw.errors import SpecError
+from ofa_hw.export import Normalisation
 from ofa_hw.spaces import SearchSpace, base_name
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -33,6 +34,11 @@ class ImageData(Protocol):
     @property
     def channels(self) -> int:
         """Channels of an image."""
+        ...
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What made the images of bytes."""
         ...
 
     def size(self, split: Split) -> int:
@@ -83,6 +89,7 @@ class DigitsData:
 
     num_classes: int = 10
     channels: int = 1
+    normalisation: Normalisation = field(default=Normalisation((0.5,), (0.5,)), repr=False)
     _images: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
     _labels: dict[Split, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,12 +11,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from ofa_hw.errors import SpecError
+from ofa_hw.export.normalise import IMAGE_MEAN, IMAGE_STD, Normalisation
+from ofa_hw.training.opened import MODES
 
 # What Pillow raises on damaged bytes, by format.
 BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-_MODES: Final = {1: "L", 3: "RGB"}
-_MEAN: Final = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
-_STD: Final = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
 _LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
 _CENTRE: Final = 0.875
 _TRIES: Final = 10
@@ -48,67 +46,67 @@ class Augmentation:
 
 
 def varied(
-    path: Path, out: npt.NDArray[np.float32], how: Augmentation, rng: np.random.Generator
+    image: Image.Image,
+    out: npt.NDArray[np.float32],
+    how: Augmentation,
+    rng: np.random.Generator,
 ) -> None:
     """Writes a random crop of an image, resized, flipped, jittered and normalised, into `out`.
 
     Args:
-        path: Of the image.
+        image: The image, opened.
         out: (C, H, W) with H = W.
         how: How it is varied.
         rng: Of every choice.
     """
     channels, size, _ = out.shape
-    with Image.open(path) as image:
-        box = _random_box(image.size, how.smallest_area, rng)
-        pixels = _resized(image, box, size, channels)  # (H, W, C)
+    box = _random_box(image.size, how.smallest_area, rng)
+    pixels = _resized(image, box, size, channels)  # (H, W, C)
     if how.flip and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-    x = pixels.astype(np.float32) * (rng.uniform(1 - how.brightness, 1 + how.brightness) / 255)
+    out[:] = pixels.transpose(2, 0, 1)
+    factor = rng.uniform(1 - how.brightness, 1 + how.brightness) / 255
     if channels == 3 and how.saturation:
-        factor = np.float32(rng.uniform(1 - how.saturation, 1 + how.saturation))
-        grey = x @ _LUMA  # (H, W)
-        x = x * factor + (grey * (1 - factor))[..., None]
-    np.clip(x, 0, 1, out=x)
-    x -= np.array(_MEAN[channels], np.float32)
-    x /= np.array(_STD[channels], np.float32)
-    out[:] = x.transpose(2, 0, 1)
+        kept = rng.uniform(1 - how.saturation, 1 + how.saturation)
+        grey = (_LUMA * np.float32(factor * (1 - kept))) @ out.reshape(channels, -1)  # (H * W,)
+        out *= np.float32(factor * kept)
+        out += grey.reshape(size, size)
+    else:
+        out *= np.float32(factor)
+    np.clip(out, 0, 1, out=out)
+    out -= np.array(IMAGE_MEAN[channels], np.float32)[:, None, None]
+    out /= np.array(IMAGE_STD[channels], np.float32)[:, None, None]
 
 
-def centred(path: Path, out: npt.NDArray[np.uint8]) -> None:
+def centred(image: Image.Image, out: npt.NDArray[np.uint8]) -> None:
     """Writes the centre of an image, 7/8 of its shorter side, resized into `out` (C, H, W)."""
     channels, size, _ = out.shape
-    with Image.open(path) as image:
-        width, height = image.size
-        side = min(width, height) * _CENTRE
-        left, top = (width - side) / 2, (height - side) / 2
-        pixels = _resized(image, (left, top, left + side, top + side), size, channels)
-    out[:] = pixels.transpose(2, 0, 1)
+    width, height = image.size
+    side = min(width, height) * _CENTRE
+    left, top = (width - side) / 2, (height - side) / 2
+    out[:] = _resized(image, (left, top, left + side, top + side), size, channels).transpose(
+        2, 0, 1
+    )
 
 
 def normalised(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Pixels (B, C, H, W) as the network takes them."""
-    channels = pixels.shape[1]
-    mean = np.array(_MEAN[channels], np.float32)[:, None, None]
-    std = np.array(_STD[channels], np.float32)[:, None, None]
-    x: npt.NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
-    return x
+    return Normalisation.of_photographs(pixels.shape[1]).applied(pixels)
 
 
 def _resized(
     image: Image.Image, box: tuple[float, float, float, float], size: int, channels: int
 ) -> npt.NDArray[np.uint8]:
     """The pixels of a box (left, top, right, bottom), resized, (H, W, C)."""
-    mode = _MODES[channels]
+    mode = MODES[channels]
     width, height = image.size
     shrink = min(box[2] - box[0], box[3] - box[1]) / size
     if shrink >= 2:  # a JPEG is then decoded at a half, a quarter or an eighth of its size
         image.draft(mode, (round(width / shrink), round(height / shrink)))
     across, down = image.size[0] / width, image.size[1] / height
     box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-    resized = image.convert(mode).resize(
-        (size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0
-    )
+    coloured = image if image.mode == mode else image.convert(mode)
+    resized = coloured.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
     return np.asarray(resized).reshape(size, size, channels)
 
 

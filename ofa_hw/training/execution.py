@@ -13,7 +13,11 @@ from torch import nn
 
 from ofa_hw.errors import SpecError
 
-PRECISIONS: Final = ("float32", "bfloat16")
+PRECISIONS: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,9 @@ class Execution:
 
     Attributes:
         device: Where torch computes.
-        precision: `bfloat16` runs convolutions and linear layers in it (autocast); weights stay
-            float32.
+        precision: `bfloat16` and `float16` run convolutions and linear layers in it (autocast);
+            weights stay float32, and the loss of `float16` is scaled so that small gradients do not
+            vanish (https://arxiv.org/abs/1710.03740).
         channels_last: Whether weights and images lie NHWC in memory, which is faster on CPUs and
             tensor cores.
         accumulate: Parts of a worker's batch, run one after another before a step is taken.
@@ -39,7 +44,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise SpecError(f"precision is {' or '.join(PRECISIONS)}, got {self.precision!r}")
+            raise SpecError(f"precision is {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.accumulate < 1:
             raise SpecError(f"a batch has at least 1 part, got accumulate={self.accumulate}")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -60,7 +65,12 @@ class Execution:
         """The precision of a forward."""
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        return torch.autocast(torch.device(self.device).type, PRECISIONS[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss of `float16`; for other precisions it does nothing."""
+        kind = torch.device(self.device).type
+        return torch.amp.GradScaler(kind, enabled=self.precision == "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ def join_workers(device: str = "cpu") -> Workers:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Workers()
     backend = "nccl" if device.startswith("cuda") else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # what "cuda" means from here
     try:
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group(backend)

@@ -94,7 +94,7 @@ def finetune(
     module = net.extract(spec).requires_grad_(True)
     execution.place(module)
     module.train()
-    optimizer = make_optimizer(module, recipe)
+    optimizer, scaler = make_optimizer(module, recipe), execution.scaler()
     batches = itertools.chain.from_iterable(
         data.epoch(
             itertools.repeat(spec.resolution), batch_size, rng=np.random.default_rng((seed, epoch))
@@ -104,7 +104,7 @@ def finetune(
     for step, (images, labels) in enumerate(itertools.islice(batches, steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step, per_epoch)
-        loss = _step(module, optimizer, recipe, images, labels, execution)
+        loss = _step(module, optimizer, recipe, images, labels, execution, scaler)
         if not math.isfinite(loss):
             raise CheckpointError(
                 f"the loss became {loss} in step {step + 1} of fine-tuning {spec.to_json()}; "
@@ -128,12 +128,14 @@ def _step(
     images: torch.Tensor,
     labels: torch.Tensor,
     execution: Execution,
+    scaler: torch.amp.GradScaler,
 ) -> float:
     optimizer.zero_grad(set_to_none=True)
     with execution.autocast():
         logits = module(execution.images(images)).float()  # (B, classes)
     targets = labels.to(execution.device)
     loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
     return float(loss.detach())

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ofa_hw.errors import SpecError
-from ofa_hw.predictor import MlpPredictor, fit_predictor
+from ofa_hw.predictor import FittedPredictor
+from ofa_hw.predictor.fit import Labelled
+from ofa_hw.predictor.models import ModelOptions
 from ofa_hw.spaces import SearchSpace
 from ofa_hw.training.labels import Label
 
-_SHARES: Final = (0.25, 0.5, 1.0)
+# A point of the curve is the mean of two disjoint parts of the labels: one part may be lucky.
+_PARTS: Final = (4, 2)
 _HELD_OUT: Final = 0.2
 # Less than this part of the error is gained by twice the labels: the curve is flat.
 _WORTHWHILE: Final = 0.05
@@ -46,7 +50,7 @@ class FittedLabels:
             error is not yet smaller than the noise.
     """
 
-    predictor: MlpPredictor
+    predictor: FittedPredictor
     curve: tuple[CurvePoint, ...]
     noise: float | None
     more_helps: bool
@@ -75,6 +79,7 @@ def fit_labels(
     labels: Sequence[Label],
     *,
     seed: int = 0,
+    model: str = "mlp",
     hidden: Sequence[int] = (400, 400, 400),
     validation_images: int | None = None,
 ) -> FittedLabels:
@@ -84,34 +89,44 @@ def fit_labels(
         space: Whose sub-networks were measured.
         labels: What was measured.
         seed: Of the split and of the weights.
-        hidden: Widths of the hidden layers.
+        model: See `fit_predictor`.
+        hidden: Widths of an MLP's hidden layers.
         validation_images: That each label was measured on.
 
     Raises:
-        SpecError: If there are fewer than 50 distinct sub-networks.
+        SpecError: If there are fewer than 50 distinct sub-networks, or no such model.
     """
+    options = ModelOptions(model, seed, hidden)
     distinct = {label.spec: label for label in labels}
     if len(distinct) < 50:
         raise SpecError(
             f"{len(distinct)} distinct sub-networks are too few to fit and to test on; "
             "label 50 or more (ofa-hw label --count 200)"
         )
-    kept = list(distinct.values())
-    specs, top1 = [label.spec for label in kept], np.array([label.top1 for label in kept])
-    predictor = fit_predictor(space, specs, top1, seed=seed, hidden=hidden, held_out=_HELD_OUT)
-    order = np.random.default_rng((seed, 1)).permutation(len(kept))
-    test, train = np.split(order, [round(_HELD_OUT * len(kept))])
+    top1 = np.array([label.top1 for label in distinct.values()])
+    known = Labelled.split(space, list(distinct), top1, held_out=_HELD_OUT, seed=seed)
+    predictor, converged = known.fit(~known.test, options)
+    predictor = replace(predictor, report=known.report(predictor, converged, seed))
+    # Of each resolution in turn, so that every part has as many of each.
+    train = np.flatnonzero(~known.test)
+    rng = np.random.default_rng((seed, 1))
+    train = train[np.lexsort((rng.random(len(train)), known.rows[train, 0]))]
     curve = []
-    for share in _SHARES:
-        some = train[: round(share * len(train))]
-        fitted = fit_predictor(
-            space, [specs[i] for i in some], top1[some], seed=seed, hidden=hidden, held_out=0.01
-        )
-        error = fitted.predict([specs[i] for i in test]) - top1[test]
-        curve.append(CurvePoint(len(some), float(np.sqrt(np.mean(error**2)))))
+    for parts in _PARTS:
+        errors = []
+        for first in range(min(parts, 2)):
+            some = np.zeros_like(known.test)
+            some[train[first::parts]] = True
+            errors.append(known.errors(known.fit(some, options)[0]))
+        curve.append(CurvePoint(len(train[::parts]), _rms(np.concatenate(errors))))
+    curve.append(CurvePoint(len(train), _rms(known.errors(predictor))))
     noise = None
     if validation_images:
         noise = float(np.sqrt(np.mean(top1 * (1 - top1)) / validation_images))
     gained = 1 - curve[-1].rmse / curve[-2].rmse if curve[-2].rmse else 0.0
     at_noise = noise is not None and curve[-1].rmse <= noise
     return FittedLabels(predictor, tuple(curve), noise, gained >= _WORTHWHILE and not at_noise)
+
+
+def _rms(errors: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(errors**2)))

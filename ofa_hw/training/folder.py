@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,9 +17,12 @@ import numpy.typing as npt
 import torch
 
 from ofa_hw.errors import SpecError
+from ofa_hw.export import Normalisation
 from ofa_hw.training.data import Batch, Split
 from ofa_hw.training.decode import BROKEN, Augmentation, centred, normalised, varied
 from ofa_hw.training.listing import images_by_class
+from ofa_hw.training.opened import OpenedImages
+from ofa_hw.training.pending import PendingBatch
 
 _logger = logging.getLogger(__name__)
 Item: TypeAlias = tuple[Path, int]
@@ -40,6 +43,7 @@ class FolderData:
         folder: Where they are.
         classes: Names of the classes; a label is an index here.
         channels: 1 or 3; images are turned to grey or colour as needed.
+        normalisation: What makes the images of bytes.
         broken: The reason by path of each image that could not be read so far.
     """
 
@@ -51,6 +55,7 @@ class FolderData:
         validation: float = 0.1,
         augmentation: Augmentation | None = None,
         threads: int | None = None,
+        memory_bytes: int = 2**30,
     ) -> None:
         """Lists the images; none is opened yet.
 
@@ -60,23 +65,26 @@ class FolderData:
             validation: Share of each class's training images that is held out.
             augmentation: How training images are varied.
             threads: That decode; as many as there are processors by default.
+            memory_bytes: For decoded images, at most; those that do not fit are decoded each time.
 
         Raises:
             SpecError: If there is no such folder, or it has not two classes with images.
         """
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # where it is for other processes too
         self.channels = channels
         self.broken: dict[Path, str] = {}
         if channels not in (1, 3):
             raise SpecError(f"images have 1 or 3 channels, got {channels}")
         if not 0 < validation < 1:
             raise SpecError(f"the share held out lies between 0 and 1, got {validation}")
+        self.normalisation = Normalisation.of_photographs(channels)
         nested = (self.folder / "train").is_dir()
         found = images_by_class(self.folder / "train" if nested else self.folder)
         self.classes = tuple(found)
         self._validation = validation
         self._augmentation = augmentation or Augmentation()
         self._threads = threads or len(os.sched_getaffinity(0))
+        self._opened = OpenedImages(channels, memory_bytes)
         self._lock = threading.Lock()
         self._cached: tuple[tuple[Split, int, int], list[_Pixels]] | None = None
         self._items: dict[Split, list[Item]] = {"train": [], "validation": [], "test": []}
@@ -109,6 +117,10 @@ class FolderData:
         """Number of images of a part, broken ones included."""
         return len(self._items[split])
 
+    def files(self) -> Iterator[Path]:
+        """The path of every image."""
+        return (path for items in self._items.values() for path, _ in items)
+
     def describe(self) -> dict[str, Any]:
         """What the numbers of a run depend on."""
         sizes = {split: len(items) for split, items in self._items.items()}
@@ -137,11 +149,12 @@ class FolderData:
             if start >= skip * batch_size:
                 plans.append(plan)
         with ThreadPoolExecutor(self._threads, "decode") as pool:
-            waiting: deque[_Pending] = deque()
+            waiting: deque[PendingBatch] = deque()
             try:
                 for resolution, seed, chosen in plans:
                     places = range(len(chosen))[rank::workers]
-                    waiting.append(_Pending(self, pool, resolution, seed, chosen, places))
+                    shape = (self.channels, resolution, resolution)
+                    waiting.append(PendingBatch(self.varied, pool, shape, seed, chosen, places))
                     if len(waiting) > _AHEAD:
                         yield waiting.popleft().batch()
                 while waiting:
@@ -186,7 +199,8 @@ class FolderData:
             if path in self.broken:
                 continue
             try:
-                varied(path, out, self._augmentation, np.random.default_rng(seed))
+                with self._opened.open(path, out.shape[-1]) as image:
+                    varied(image, out, self._augmentation, np.random.default_rng(seed))
             except BROKEN as error:
                 self._report(path, error)
             else:
@@ -195,7 +209,8 @@ class FolderData:
 
     def _centred(self, path: Path, out: np.ndarray) -> bool:
         try:
-            centred(path, out)
+            with self._opened.open(path, out.shape[-1]) as image:
+                centred(image, out)
         except BROKEN as error:
             self._report(path, error)
             return False
@@ -217,34 +232,3 @@ class FolderData:
                 f"{', '.join(unknown[:5])}; remove them, or add training images"
             )
         return [(p, self.classes.index(name)) for name, paths in found.items() for p in paths]
-
-
-class _Pending:
-    """A batch whose images are being decoded."""
-
-    def __init__(
-        self,
-        data: FolderData,
-        pool: ThreadPoolExecutor,
-        resolution: int,
-        seed: int,
-        chosen: Sequence[int],
-        places: range,
-    ) -> None:
-        shape = (len(places), data.channels, resolution, resolution)
-        self._images = np.empty(shape, np.float32)
-        # An image's variation depends on its place in the whole batch, not on the workers.
-        self._labels: list[Future[int]] = [
-            pool.submit(data.varied, chosen[place], out, (seed, place))
-            for place, out in zip(places, self._images, strict=True)
-        ]
-
-    def batch(self) -> Batch:
-        """Waits for the images."""
-        labels = [future.result() for future in self._labels]
-        return torch.from_numpy(self._images), torch.tensor(labels)
-
-    def cancel(self) -> None:
-        """Gives up what has not begun."""
-        for future in self._labels:
-            future.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -26,6 +27,7 @@ def run_identity(
     seed: int,
     execution: Execution,
     workers: Workers,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that the numbers of a run depend on, as plain JSON."""
     identity = {
@@ -39,6 +41,11 @@ def run_identity(
         "execution": asdict(execution),
         "workers": workers.size,
     }
+    if start is not None:
+        try:
+            identity["start"] = hashlib.sha256(start.read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise CheckpointError(f"cannot read {start}: {error.strerror}") from error
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 

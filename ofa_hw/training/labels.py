@@ -8,17 +8,18 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from ofa_hw.errors import CheckpointError, SpecError
+from ofa_hw.lines import LineFile, read_json_lines, whole_lines
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
-from ofa_hw.training.labeller import Labeller, label_in_processes
-from ofa_hw.training.lines import LineFile, read_lines
+from ofa_hw.training.labeller import Labeller, Measured, label_here, label_in_processes
 
 _logger = logging.getLogger(__name__)
 _FORMAT: Final = 1
@@ -47,6 +48,7 @@ def collect_labels(
     images: int = 500,
     journal: Path | None = None,
     processes: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Label]:
     """Evaluates sub-networks drawn at random, each resolution equally often.
@@ -62,45 +64,53 @@ def collect_labels(
         images: That batch norms are calibrated on.
         journal: File of what is measured, line by line; what it holds already is not measured
             again.
-        processes: That measure.
+        processes: That measure, on this machine.
+        scheduler: Address of a `dask.distributed` scheduler whose workers measure instead.
         progress: Called with sub-networks done and sub-networks in all.
 
     Raises:
-        SpecError: If the journal holds labels of something else; the difference is named.
-        CheckpointError: If the journal cannot be read or written.
+        SpecError: If the journal holds labels of something else (the difference is named), or no
+            scheduler answers.
+        CheckpointError: If the journal cannot be read or written, or what measures dies.
     """
     header = _header(net, data, seed, images)
     done: dict[int, Label] = {}
-    with nullcontext() if journal is None else LineFile(journal) as file:
-        if file is not None and journal is not None:
-            if file.lines:
-                done = _read(journal, header)
+    with nullcontext() if journal is None else LineFile(journal, CheckpointError) as file:
+        if file is not None:
+            file.keep(sum(map(len, whole_lines(file.path.read_bytes()))))
+            if file.end:
+                done = _read(file.path, header)
             else:
-                file.append(header)
+                file.append(json.dumps(header) + "\n")
         todo = {
             index: drawn_spec(net.space, index, seed=seed)
             for index in sorted(range(count), key=lambda i: (i % len(net.space.resolutions), i))
             if index not in done
         }
-        for (index, spec), top1 in zip(
-            todo.items(), _measured(net, data, list(todo.values()), images, processes), strict=True
-        ):
-            done[index] = Label(spec, top1)
+        places, specs = list(todo), list(todo.values())
+        for measured in _measured(Labeller(net, data, images), specs, processes, scheduler):
+            index, spec = places[measured.index], specs[measured.index]
+            done[index] = Label(spec, measured.top1)
+            if measured.broken:  # elsewhere, perhaps; they are counted here
+                getattr(data, "broken", {}).update(measured.broken)
             if file is not None:
                 line = {"line": "label", "index": index, "spec": json.loads(spec.to_json())}
-                file.append({**line, "top1": top1})
+                file.append(json.dumps({**line, "top1": measured.top1}) + "\n")
             if progress:
                 progress(len(done), count)
     return [done[index] for index in range(count)]
 
 
 def _measured(
-    net: Supernet, data: ImageData, specs: list[SubnetSpec], images: int, processes: int
-) -> Iterator[float]:
+    labeller: Labeller, specs: list[SubnetSpec], processes: int, scheduler: str | None
+) -> Iterator[Measured]:
+    if scheduler is not None and specs:
+        from ofa_hw.training.cluster import label_on_cluster
+
+        return label_on_cluster(labeller, specs, scheduler)
     if processes == 1 or len(specs) < 2:
-        labeller = Labeller(net, data, images)
-        return (labeller.top1(spec) for spec in specs)
-    return label_in_processes(net, data, specs, images, processes)
+        return label_here(labeller, specs)
+    return label_in_processes(labeller, specs, processes)
 
 
 def read_labels(path: str | Path) -> tuple[SearchSpace, list[Label], dict[str, Any]]:
@@ -110,11 +120,12 @@ def read_labels(path: str | Path) -> tuple[SearchSpace, list[Label], dict[str, A
         CheckpointError: If it cannot be read or is something else.
         SpecError: If its space is not known.
     """
-    lines = read_lines(path, _WHAT, "line")
+    lines = read_json_lines(path, _WHAT, "line", failure=CheckpointError)
     if not lines or lines[0].get("format") != _FORMAT or "space" not in lines[0]:
         raise CheckpointError(f"{path} is not {_WHAT}; ofa-hw label writes one")
     space = get_space(str(lines[0]["space"]))
-    labels = [label for _, label in _parsed(path, lines)]
+    # In the order in which they were drawn: a cluster's are written as they come.
+    labels = [label for _, label in sorted(_parsed(path, lines), key=itemgetter(0))]
     for label in labels:
         space.require(label.spec)
     return space, labels, lines[0]
@@ -147,7 +158,7 @@ def _header(net: Supernet, data: ImageData, seed: int, images: int) -> dict[str,
 
 def _read(path: Path, header: dict[str, Any]) -> dict[int, Label]:
     """Labels by number, if they are of the same supernet and images."""
-    lines = read_lines(path, _WHAT, "line")
+    lines = read_json_lines(path, _WHAT, "line", failure=CheckpointError)
     differences = [
         f"{key} is {lines[0].get(key)!r} there and {value!r} here"
         for key, value in header.items()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,12 +56,14 @@ class TrainingState:
         step: Steps done in it.
         optimizer: Of this phase; None before its first step.
         teacher: The full network at the end of the first phase; None before that.
+        scaler: The state of the loss's scaling; empty where it is not scaled.
     """
 
     phase: int = 0
     step: int = 0
     optimizer: torch.optim.Optimizer | None = None
     teacher: Supernet | None = None
+    scaler: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -103,7 +106,9 @@ def train(
     state = start or TrainingState()
     per_epoch = epoch_steps(recipe, data)
     counts = [phase_steps(phase, per_epoch) for phase in recipe.phases]
-    teacher = state.teacher
+    teacher, scaler = state.teacher, execution.scaler()
+    if state.scaler:
+        scaler.load_state_dict(dict(state.scaler))
     net.train()
     for index in range(state.phase, len(recipe.phases)):
         phase = recipe.phases[index]
@@ -131,17 +136,18 @@ def train(
                     *(net, teacher, optimizer, recipe, specs, images, labels),
                     execution=execution,
                     workers=workers,
+                    scaler=scaler,
                 )
             except CheckpointError as error:
                 raise CheckpointError(f"step {done}, phase {phase.name}: {error}") from error
             if progress:
                 progress(TrainingStep(phase.name, done, sum(counts), loss, rate))
             if keep:
-                keep(TrainingState(index, step + 1, optimizer, teacher))
+                keep(TrainingState(index, step + 1, optimizer, teacher, scaler.state_dict()))
         if teacher is None:
             teacher = frozen_copy(net)
         if keep:
-            keep(TrainingState(index + 1, 0, None, teacher))
+            keep(TrainingState(index + 1, 0, None, teacher, scaler.state_dict()))
         logger.info("phase %s done", phase.name)
     net.eval()
 

@@ -8,7 +8,7 @@ and appendix B).
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -57,6 +57,12 @@ class ShrinkingPhase:
     subnets_per_step: int = 1
     sort_phase: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it trains nothing but the full network."""
+        counts = (self.kernel_sizes, self.depths, self.expand_ratios, self.width_indices)
+        return counts == (1, 1, 1, 1)
+
     def allowed(self, space: SearchSpace) -> Allowed:
         """The indices of the open choices of each gene; every resolution is open."""
         opened = {
@@ -78,12 +84,14 @@ class Recipe:
 
     Attributes:
         name: Of the recipe.
-        phases: In order. The network at the end of the first one is the teacher of the others.
+        phases: In order. The network at the end of the first one is the teacher of the others; of a
+            run that starts from a trained network and skips that phase, it is that network.
         batch_size: Images a step.
         momentum: Nesterov's.
         weight_decay: On all parameters but biases and those of batch norms.
         label_smoothing: Of the hard labels.
         distillation: Weight of the cross entropy with the teacher's soft labels.
+        workers: That take a step together, if `batch_size` and rates go with their number.
     """
 
     name: str
@@ -93,6 +101,31 @@ class Recipe:
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
     distillation: float = 1.0
+    workers: int | None = None
+
+    def scaled(self, workers: int) -> Recipe:
+        """The recipe for another number of workers, each with as many images as before.
+
+        Rates go with the images of a step (https://arxiv.org/abs/1706.02677, section 2.1).
+
+        Raises:
+            SpecError: If a step's images do not go evenly into its workers.
+        """
+        if self.workers is None or self.workers == workers:
+            return self
+        if self.workers < 1 or self.batch_size % self.workers:
+            raise SpecError(
+                f"a batch of {self.batch_size} images does not go evenly into the {self.workers} "
+                f"workers of the recipe {self.name}"
+            )
+        share = workers / self.workers
+        phases = tuple(replace(p, learning_rate=p.learning_rate * share) for p in self.phases)
+        return replace(
+            self,
+            phases=phases,
+            batch_size=self.batch_size // self.workers * workers,
+            workers=workers,
+        )
 
 
 def recipe_names() -> tuple[str, ...]:

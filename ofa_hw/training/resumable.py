@@ -13,7 +13,7 @@ from ofa_hw.training.checkpoints import Checkpoints
 from ofa_hw.training.data import ImageData
 from ofa_hw.training.evaluate import evaluate_supernet, watched
 from ofa_hw.training.execution import Execution, Workers
-from ofa_hw.training.lines import LineFile
+from ofa_hw.training.log import LogFile
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
 from ofa_hw.training.recipe import Recipe
 from ofa_hw.training.schedule import epoch_steps, phase_steps
@@ -40,6 +40,7 @@ def train_resumable(
     recipe: Recipe,
     folder: Path,
     *,
+    first: TrainingState | None = None,
     seed: int = 0,
     execution: Execution | None = None,
     workers: Workers | None = None,
@@ -53,6 +54,7 @@ def train_resumable(
         data: Images to train on.
         recipe: Phases and hyper-parameters.
         folder: Gets `checkpoints/`, `log.jsonl` and `best.pth`.
+        first: Where a run begins that has no checkpoint yet.
         seed: Of every random choice.
         execution: How steps are computed.
         workers: The processes that take the steps together; the first one writes.
@@ -66,7 +68,7 @@ def train_resumable(
     workers = workers or Workers()
     checkpoints = Checkpoints(folder / "checkpoints")
     restored = checkpoints.restore(net, recipe)
-    state, notes = (TrainingState(), {}) if restored is None else restored
+    state, notes = (first or TrainingState(), {}) if restored is None else restored
     if restored is not None:
         _logger.info("going on in phase %d after step %d", state.phase + 1, state.step)
     workers.wait()
@@ -80,7 +82,7 @@ def train_resumable(
             progress=progress,
         )
         return
-    with LineFile(folder / "log.jsonl", keep=notes.get("log_lines", 0)) as log:
+    with LogFile(folder / "log.jsonl", keep=notes.get("log_lines", 0)) as log:
         recorder = _Recorder(net, data, recipe, folder, checkpoints, log, pace or Pace())
         recorder.best = notes.get("best", -1.0)
 
@@ -114,7 +116,7 @@ class _Recorder:
         recipe: Recipe,
         folder: Path,
         checkpoints: Checkpoints,
-        log: LineFile,
+        log: LogFile,
         pace: Pace,
     ) -> None:
         self.best = -1.0
@@ -126,7 +128,7 @@ class _Recorder:
     def record(self, step: TrainingStep) -> None:
         """Logs a step."""
         now_s = time.monotonic()
-        self._log.append(
+        self._log.add(
             {
                 "line": "step",
                 "step": step.step,
@@ -146,6 +148,7 @@ class _Recorder:
         if phase_over or due:
             self._evaluate(state)
         if phase_over or due or self._is_time():
+            self._log.sync()
             notes = {"best": self.best, "log_lines": self._log.lines}
             self._checkpoints.save(self._net, state, notes)
             self._saved_s = time.monotonic()
@@ -161,7 +164,7 @@ class _Recorder:
         mean = sum(network.top1 for network in found) / len(found)
         done = self._done(state)
         top1 = {network.name: network.top1 for network in found}
-        self._log.append({"line": "evaluation", "step": done, "mean_top1": mean, "top1": top1})
+        self._log.add({"line": "evaluation", "step": done, "mean_top1": mean, "top1": top1})
         _logger.info("after step %d: mean top-1 %.4f of %s", done, mean, top1)
         if mean > self.best:
             self.best = mean

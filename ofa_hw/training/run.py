@@ -19,7 +19,7 @@ from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, extremes
 from ofa_hw.training.execution import Execution, Workers
 from ofa_hw.training.identity import require_same, run_identity, write_identity
 from ofa_hw.training.labels import Label, collect_labels
-from ofa_hw.training.loop import TrainingStep
+from ofa_hw.training.loop import TrainingState, TrainingStep, frozen_copy
 from ofa_hw.training.recipe import Recipe
 from ofa_hw.training.resumable import Pace, train_resumable
 from ofa_hw.training.schedule import total_steps
@@ -96,6 +96,7 @@ def train_supernet(
     recipe: Recipe,
     folder: str | Path,
     *,
+    start: str | Path | None = None,
     labels: int = 150,
     seed: int = 0,
     force: bool = False,
@@ -112,9 +113,10 @@ def train_supernet(
     Args:
         space: A search space or its name.
         data: Images to train on.
-        recipe: Phases and hyper-parameters.
+        recipe: Phases and hyper-parameters; scaled to the number of workers if it says so.
         folder: Where everything goes: `supernet.pth`, `predictor.npz`, `log.jsonl`, the best
             weights in between as `best.pth`, and `checkpoints`.
+        start: Weights to begin with, as of a network of one's own; random ones by default.
         labels: Sub-networks to evaluate for the predictor; 0 for none.
         seed: Of weights, training and labels.
         force: Whether to train from the beginning whatever is there.
@@ -134,8 +136,12 @@ def train_supernet(
     space = get_space(space) if isinstance(space, str) else space
     require_images(space, data)
     execution, workers = execution or Execution(), workers or Workers()
+    recipe = recipe.scaled(workers.size)
     steps = total_steps(recipe, data)
-    identity = run_identity(space, data, recipe, seed=seed, execution=execution, workers=workers)
+    start = None if start is None else Path(start)
+    identity = run_identity(
+        *(space, data, recipe), seed=seed, execution=execution, workers=workers, start=start
+    )
     _prepare(folder, identity, force=force, workers=workers)
     finished = TrainedSupernet.read(folder)
     if finished is not None and finished.labels == labels:
@@ -150,7 +156,7 @@ def train_supernet(
         if progress:
             progress(steps + done, steps + labels)
 
-    net = _trained(space, data, recipe, folder, seed, execution, workers, pace, trained)
+    net = _trained(space, data, recipe, folder, start, seed, execution, workers, pace, trained)
     if not workers.writes:
         return TrainedSupernet(folder / _WEIGHTS, None, (), None)
     report = None
@@ -197,6 +203,7 @@ def _trained(
     data: ImageData,
     recipe: Recipe,
     folder: Path,
+    start: Path | None,
     seed: int,
     execution: Execution,
     workers: Workers,
@@ -209,13 +216,12 @@ def _trained(
         net = load_supernet(space, weights).eval()
         execution.place(net)
         return net
-    net = load_supernet(space, seed=seed)
+    net = load_supernet(space, start, seed=seed, identity_matrices=True)
     execution.place(net)
+    skips_full = start is not None and not recipe.phases[0].is_full
     train_resumable(
-        net,
-        data,
-        recipe,
-        folder,
+        *(net, data, recipe, folder),
+        first=TrainingState(teacher=frozen_copy(net) if skips_full else None),
         seed=seed,
         execution=execution,
         workers=workers,

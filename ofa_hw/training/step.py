@@ -27,6 +27,7 @@ def train_step(
     *,
     execution: Execution | None = None,
     workers: Workers | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
     """Takes one optimiser step.
 
@@ -40,6 +41,7 @@ def train_step(
         labels: (B,).
         execution: How it is computed.
         workers: Whose gradients are averaged, and so are the statistics of batch norms.
+        scaler: Of `execution`; the same one in each step.
 
     Returns:
         The mean loss.
@@ -47,18 +49,21 @@ def train_step(
     Raises:
         CheckpointError: If the loss becomes infinite or not a number; it names the sub-network.
     """
+    execution = execution or Execution()
+    scaler = scaler or execution.scaler()
     optimizer.zero_grad(set_to_none=True)
     loss = accumulate_gradients(
-        net, teacher, recipe, specs, images, labels, execution=execution or Execution()
+        net, teacher, recipe, specs, images, labels, execution=execution, scaler=scaler
     )
     if workers is not None and workers.size > 1:
         # Sub-networks are the same everywhere, and so are the parameters that have gradients.
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         statistics = [b for b in net.buffers() if b.is_floating_point()]
-        mean_loss = torch.tensor([loss], device=images.device)
+        mean_loss = torch.tensor([loss], device=execution.device)
         workers.average([*gradients, *statistics, mean_loss])
         loss = float(mean_loss)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return loss
 
 
@@ -71,8 +76,9 @@ def accumulate_gradients(
     labels: torch.Tensor,
     *,
     execution: Execution,
+    scaler: torch.amp.GradScaler,
 ) -> float:
-    """Adds the gradients of a batch to those that are there, part by part; returns its loss.
+    """Adds the scaled gradients of a batch to those that are there; returns its loss, unscaled.
 
     Raises:
         CheckpointError: If the loss becomes infinite or not a number.
@@ -96,7 +102,7 @@ def accumulate_gradients(
                     f"the loss became {value} in the sub-network {spec.to_json()}; "
                     "try a lower learning rate"
                 )
-            (loss * share).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss * share).backward()
             total += value * share
     return total
 

@@ -1,15 +1,16 @@
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.neural_network import MLPRegressor
-from sklearn.preprocessing import StandardScaler
+from sklearn.exceptions import ConvergenceWarning
 
 from ofa_hw.errors import SpecError
-from ofa_hw.predictor import MlpPredictor, feature_layout, fit_predictor
-from ofa_hw.predictor.fit import fold
+from ofa_hw.predictor import feature_layout, fit_predictor, load_predictor
+from ofa_hw.predictor.fit import Labelled
+from ofa_hw.predictor.models import MODELS, ModelOptions
 from ofa_hw.spaces import Rows, get_space, space_names
 
 TINY = get_space("tiny")
@@ -25,15 +26,56 @@ def _sample(count: int) -> Rows:
     return TINY.canonical_rows(TINY.sample_rows(count, rng=np.random.default_rng(3)))
 
 
-def test_numpy_agrees_with_sklearn() -> None:
-    rows = _sample(300)
+@pytest.mark.parametrize("name", MODELS)
+def test_numpy_agrees_with_sklearn_before_and_after_a_file(name: str, tmp_path: Path) -> None:
+    rows, unseen = np.split(_sample(400), [250])
     layout = feature_layout("generic", TINY)
-    mlp = MLPRegressor(hidden_layer_sizes=(32, 32), max_iter=300, random_state=0, tol=1e-3)
-    model = TransformedTargetRegressor(mlp, transformer=StandardScaler())
-    model.fit(layout(rows), _labels(rows))
-    predictor = MlpPredictor(layout, *fold(model), source="test", resolutions=TINY.resolutions)
-    expected = model.predict(layout(rows))
-    np.testing.assert_allclose(predictor.predict_rows(rows), expected, rtol=0, atol=1e-5)
+    make, fold = MODELS[name]
+    model = make(ModelOptions(name, 0, hidden=(32, 32), max_epochs=60), len(rows))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(layout(rows), _labels(rows) + np.random.default_rng(0).normal(0, 0.01, len(rows)))
+    common = {"layout": layout, "source": "test", "resolutions": (24,), "report": None}
+    predictor = fold(model, common)
+    expected = model.predict(layout(unseen))
+    np.testing.assert_allclose(predictor.predict_rows(unseen), expected, rtol=0, atol=1e-6)
+    assert np.ptp(expected) > 0.05
+    predictor.save(tmp_path / "p.npz")
+    loaded = load_predictor(tmp_path / "p.npz")
+    assert type(loaded) is type(predictor)
+    assert loaded.predict_rows(unseen).tolist() == predictor.predict_rows(unseen).tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_and_reports_it(name: str) -> None:
+    rows = _sample(300)
+    predictor = fit_predictor(
+        TINY, TINY.decode(rows), _labels(rows), seed=0, model=name, hidden=(64,), max_epochs=100
+    )
+    assert predictor.report is not None
+    assert predictor.report.spearman > 0.85
+    assert predictor.report.rmse < 0.02
+
+
+@pytest.mark.parametrize("held_out", [0.1, 0.2, 0.5])
+def test_as_many_of_each_resolution_are_held_out(held_out: float) -> None:
+    rows = _sample(300)
+    rows[:, 0] = np.repeat([0, 1, 2], 100)  # below: only a few of one of them
+    for kept in (np.arange(300), np.arange(90, 300)):
+        split = Labelled.split(
+            *(TINY, TINY.decode(rows[kept]), np.full(len(kept), 0.5)), held_out=held_out, seed=0
+        )
+        there, out = (np.bincount(split.rows[some, 0]) for some in (slice(None), split.test))
+        assert np.abs(out - held_out * there).max() <= 1
+
+
+def test_a_model_that_does_not_exist_or_cannot_take_so_many_labels_is_refused() -> None:
+    rows = _sample(20)
+    specs = TINY.decode(rows)
+    with pytest.raises(SpecError, match=r"no model 'svm'; there are mlp, ridge, forest"):
+        fit_predictor(TINY, specs, _labels(rows), seed=0, model="svm")
+    with pytest.raises(SpecError, match="9000 are more than 5000"):
+        MODELS["gaussian"][0](ModelOptions("gaussian", 0), 9000)
 
 
 def test_fit_learns_what_the_labels_say() -> None:

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from ofa_hw.errors import CheckpointError, SpecError
-from ofa_hw.predictor import AccuracyPredictor, MlpPredictor, fit_predictor, load_predictor
+from ofa_hw.predictor import (
+    AccuracyPredictor,
+    FittedPredictor,
+    MlpPredictor,
+    fit_predictor,
+    load_predictor,
+)
 from ofa_hw.spaces import get_space
 
 W10, W12 = "ofa_mbv3_d234_e346_k357_w1.0", "ofa_mbv3_d234_e346_k357_w1.2"
@@ -19,11 +25,12 @@ def published(shared_data: Path) -> MlpPredictor:
     return load_predictor(shared_data / "acc_predictor.pth")
 
 
-@pytest.fixture(scope="module")
-def fitted() -> MlpPredictor:
+@pytest.fixture(scope="module", params=["mlp", "boosting", "gaussian"])
+def fitted(request: pytest.FixtureRequest) -> FittedPredictor:
     tiny = get_space("tiny")
     specs = tiny.decode(tiny.sample_rows(40, rng=np.random.default_rng(0)))
-    return fit_predictor(tiny, specs, np.linspace(0.5, 0.9, 40), seed=0, hidden=(16,), max_epochs=5)
+    top1 = np.linspace(0.5, 0.9, 40)
+    return fit_predictor(tiny, specs, top1, seed=0, model=request.param, hidden=(16,), max_epochs=5)
 
 
 def test_published_mobilenetv3_predictor_agrees_with_the_reference(
@@ -110,7 +117,7 @@ def test_rows_and_specs_give_the_same_prediction(published: MlpPredictor) -> Non
     assert published.predict(specs).tolist() == published.predict_rows(rows).tolist()
 
 
-def test_saved_predictor_predicts_the_same(fitted: MlpPredictor, tmp_path: Path) -> None:
+def test_saved_predictor_predicts_the_same(fitted: FittedPredictor, tmp_path: Path) -> None:
     fitted.save(tmp_path / "p.npz")
     loaded = load_predictor(tmp_path / "p.npz")
     rows = fitted.space.encode([fitted.space.smallest(), fitted.space.largest()])
@@ -122,7 +129,7 @@ def test_saved_predictor_predicts_the_same(fitted: MlpPredictor, tmp_path: Path)
 
 
 def test_saved_predictor_needs_neither_torch_nor_sklearn(
-    fitted: MlpPredictor, tmp_path: Path
+    fitted: FittedPredictor, tmp_path: Path
 ) -> None:
     fitted.save(tmp_path / "p.npz")
     code = (
@@ -133,13 +140,13 @@ def test_saved_predictor_needs_neither_torch_nor_sklearn(
     subprocess.run([sys.executable, "-c", code, tmp_path / "p.npz"], check=True)
 
 
-def test_saved_predictor_refuses_another_space(fitted: MlpPredictor, tmp_path: Path) -> None:
+def test_saved_predictor_refuses_another_space(fitted: FittedPredictor, tmp_path: Path) -> None:
     fitted.save(tmp_path / "p.npz")
     with pytest.raises(SpecError, match=f"not of {W10}"):
         load_predictor(tmp_path / "p.npz", space=get_space(W10))
 
 
-def test_failed_save_leaves_nothing(fitted: MlpPredictor, tmp_path: Path) -> None:
+def test_failed_save_leaves_nothing(fitted: FittedPredictor, tmp_path: Path) -> None:
     (tmp_path / "p.npz").mkdir()
     with pytest.raises(OSError, match=r"p\.npz"):
         fitted.save(tmp_path / "p.npz")
@@ -147,7 +154,7 @@ def test_failed_save_leaves_nothing(fitted: MlpPredictor, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1], ids=["empty", "head", "half", "all but one"])
-def test_truncated_predictor_is_named(fitted: MlpPredictor, tmp_path: Path, keep: float) -> None:
+def test_truncated_predictor_is_named(fitted: FittedPredictor, tmp_path: Path, keep: float) -> None:
     path = tmp_path / "p.npz"
     fitted.save(path)
     data = path.read_bytes()
@@ -156,13 +163,33 @@ def test_truncated_predictor_is_named(fitted: MlpPredictor, tmp_path: Path, keep
         load_predictor(path)
 
 
-def test_flipped_bytes_never_load_silently_wrong(fitted: MlpPredictor, tmp_path: Path) -> None:
+def test_flipped_bytes_never_load_silently_wrong(fitted: FittedPredictor, tmp_path: Path) -> None:
     path = tmp_path / "p.npz"
     fitted.save(path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"p\.npz"):
+        load_predictor(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "array"),
+    [("forest", "left"), ("forest", "feature"), ("gaussian", "known"), ("ridge", "weight_0")],
+)
+def test_arrays_that_do_not_fit_together_are_named(tmp_path: Path, model: str, array: str) -> None:
+    tiny, path = get_space("tiny"), tmp_path / "p.npz"
+    specs = tiny.decode(tiny.sample_rows(40, rng=np.random.default_rng(0)))
+    fit_predictor(tiny, specs, np.linspace(0.5, 0.9, 40), seed=0, model=model).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays[array] = arrays[array][:-1] + 900
+    np.savez(path, allow_pickle=False, **arrays)
+    with pytest.raises(CheckpointError, match=r"p\.npz .* damaged"):
+        load_predictor(path)
+    del arrays[array]
+    np.savez(path, allow_pickle=False, **arrays)
+    with pytest.raises(CheckpointError, match=r"p\.npz .* damaged"):
         load_predictor(path)
 
 

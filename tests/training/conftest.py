@@ -1,14 +1,19 @@
-"""Short runs on the digits, in this process and in one that can be killed."""
+"""Short runs on the digits, in processes that can be killed, and folders of images."""
 
-import subprocess
-import sys
+import multiprocessing
+import runpy
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-PROGRAM = """
-import sys
+# Eight steps. `tell` and `settings` are given by the process that starts it.
+RUN = """
+import resource, signal
 import torch
 from ofa_hw.training import DigitsData, Pace, Recipe, ShrinkingPhase, train_supernet
 
@@ -24,23 +29,90 @@ recipe = Recipe(
     ),
     batch_size=100,
 )
-folder, interval_s = sys.argv[1], float(sys.argv[2])
-train_supernet(
-    "tiny", DigitsData(), recipe, folder, labels=0, seed=3, pace=Pace(interval_s),
-    progress=lambda done, total: print(done, flush=True),
-)
-print("done", flush=True)
+
+def progress(done, total):
+    tell.send(done)
+    if done == settings.get("disk_full_after"):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+try:
+    train_supernet(
+        "tiny", DigitsData(), recipe, settings["folder"], labels=0, seed=3,
+        pace=Pace(settings.get("interval_s", 0.0)), progress=progress,
+    )
+    tell.send("done")
+except Exception as error:
+    tell.send(f"{type(error).__name__}: {error}")
 """
 
 
-@pytest.fixture(scope="session")
-def start_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a run of eight steps in a process of its own; it prints each step."""
-    program = tmp_path_factory.mktemp("program") / "run.py"
-    program.write_text(PROGRAM)
+class Child:
+    """A program in a process of its own, forked from one that has imported what takes long.
 
-    def start(folder: Path, interval_s: float = 0.0) -> subprocess.Popen[str]:
-        command = [sys.executable, str(program), str(folder), str(interval_s)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    Attributes:
+        process: To be killed.
+        told: What it has sent so far.
+    """
+
+    def __init__(self, program: Path, settings: dict[str, Any]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["ofa_hw.training", "sklearn.datasets", "runpy"])
+        self._connection, tell = context.Pipe(duplex=False)
+        self.told: list[Any] = []
+        given = {"tell": tell, "settings": settings}
+        self.process = context.Process(target=runpy.run_path, args=(str(program), given))
+        self.process.start()
+        tell.close()
+
+    def hear(self, wanted: object = None) -> list[Any]:
+        """Waits until it tells something, or until it ends; gives all that it told."""
+        connection: Connection = self._connection
+        while True:
+            assert connection.poll(300), self.told
+            try:
+                self.told.append(connection.recv())
+            except EOFError:
+                self.process.join(30)
+                return self.told
+            if wanted is not None and self.told[-1] == wanted:
+                return self.told
+
+
+@pytest.fixture(scope="session")
+def start_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Child]:
+    """Starts a program's text in a process of its own."""
+
+    def start(text: str, **settings: object) -> Child:
+        program = tmp_path_factory.mktemp("program") / "run.py"
+        program.write_text(text)
+        return Child(program, settings)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def start_run(start_program: Callable[..., Child]) -> Callable[..., Child]:
+    """Starts a run of eight steps in a process of its own; it tells each step."""
+    return lambda folder, **settings: start_program(RUN, folder=str(folder), **settings)
+
+
+@pytest.fixture(scope="session")
+def whole(start_run: Callable[..., Child], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert start_run(folder, interval_s=600.0).hear() == [*range(1, 9), "done"]
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of 23 images of two classes, one of which is broken."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(11):
+            pixels = rng.integers(100 * label, 100 * label + 100, (40, 40)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    (tmp_path / "images" / "dark" / "broken.png").write_bytes(b"no image at all")
+    return tmp_path / "images"

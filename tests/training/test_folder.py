@@ -178,3 +178,71 @@ def test_a_supernet_learns_from_a_folder_with_a_broken_image(folder: Path, tmp_p
     steps = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["line"] == "step"]
     assert len(steps) == 36
     assert np.mean([s["loss"] for s in steps[-5:]]) < 0.8 * steps[0]["loss"]
+
+
+PLAIN = {"smallest_area": 1.0, "flip": False, "brightness": 0.0, "saturation": 0.0}
+MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+
+@pytest.fixture
+def ramp(tmp_path: Path) -> tuple[Path, torch.Tensor]:
+    """A folder of one image many times, a ramp of colour, and that image as it is (C, H, W)."""
+    across = np.linspace(60, 140, 32)
+    pixels = np.stack([across, across[::-1], np.full(32, 100.0)], 1)[None].repeat(32, 0)
+    pixels[..., 2] += np.linspace(-40, 40, 32)[:, None]
+    image = Image.fromarray(pixels.astype(np.uint8))
+    for index in range(60):
+        folder = tmp_path / "ramp" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{index}.png")
+    return tmp_path / "ramp", torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+
+def seen(folder: Path, **how: float | bool) -> torch.Tensor:
+    """Forty training images, varied in one way alone, in units of 0 to 1."""
+    data = FolderData(folder, augmentation=Augmentation(**{**PLAIN, **how}))
+    images, _ = next(iter(data.epoch(iter([32]), 40, rng=np.random.default_rng(0))))
+    return images * STD + MEAN
+
+
+def test_half_of_the_images_are_mirrored(ramp: tuple[Path, torch.Tensor]) -> None:
+    images = seen(ramp[0], flip=True)
+    kept = torch.isclose(images, ramp[1], atol=1e-5).all((1, 2, 3))
+    mirrored = torch.isclose(images, ramp[1].flip(2), atol=1e-5).all((1, 2, 3))
+    assert (kept ^ mirrored).all()
+    assert 10 <= int(mirrored.sum()) <= 30
+
+
+def test_brightness_multiplies_an_image_by_a_factor_of_its_range(
+    ramp: tuple[Path, torch.Tensor],
+) -> None:
+    factors = seen(ramp[0], brightness=0.4) / ramp[1]
+    spread = factors.amax((1, 2, 3)) - factors.amin((1, 2, 3))
+    assert float(spread.max()) < 1e-4
+    factors = factors.mean((1, 2, 3))
+    assert 0.6 <= float(factors.min()) < 0.75
+    assert 1.25 < float(factors.max()) <= 1.4
+
+
+def test_saturation_moves_colours_from_grey_and_keeps_what_is_grey_in_them(
+    ramp: tuple[Path, torch.Tensor],
+) -> None:
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    grey = (ramp[1] * luma).sum(0)
+    images = seen(ramp[0], saturation=0.5)
+    torch.testing.assert_close((images * luma).sum(1), grey.expand(40, 32, 32), rtol=0, atol=1e-5)
+    factors = ((images - grey[None, None]) * (ramp[1] - grey)).sum((1, 2, 3)) / (
+        (ramp[1] - grey) ** 2
+    ).sum()
+    assert 0.5 <= float(factors.min()) < 0.7
+    assert 1.3 < float(factors.max()) <= 1.5
+
+
+def test_crops_are_of_random_place_and_area(ramp: tuple[Path, torch.Tensor]) -> None:
+    red = seen(ramp[0], smallest_area=0.1)[:, 0]  # a ramp from left to right
+    widths = (red[:, 16, -1] - red[:, 16, 0]) / float(ramp[1][0, 0, -1] - ramp[1][0, 0, 0])
+    assert float(widths.min()) < 0.5
+    assert float(widths.max()) > 0.8
+    assert float(red[:, 16, 0].std()) > 0.01
+    whole = seen(ramp[0], smallest_area=1.0)
+    torch.testing.assert_close(whole, ramp[1].expand(40, 3, 32, 32), rtol=0, atol=1e-5)

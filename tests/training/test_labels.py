@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ofa_hw.cli import main
 from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.predictor import load_predictor
 from ofa_hw.spaces import get_space
 from ofa_hw.supernet import Supernet, load_supernet, save_checkpoint
 from ofa_hw.training import DigitsData, collect_labels
 from ofa_hw.training.fit_labels import fit_labels
+from ofa_hw.training.folder import FolderData
 from ofa_hw.training.labels import Label, drawn_spec, read_labels
 
 torch.set_num_threads(1)
@@ -61,10 +61,15 @@ def test_more_labels_are_added_to_those_that_are_there(
 
 
 @pytest.mark.slow
-def test_processes_measure_what_one_does(net: Supernet, labels: Path, tmp_path: Path) -> None:
+def test_processes_measure_what_one_does_and_tell_of_broken_images(
+    net: Supernet, labels: Path, images: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "labels.jsonl"
     collect_labels(net, DigitsData(), 6, images=100, journal=path, processes=2)
     assert path.read_bytes() == labels.read_bytes()
+    data = FolderData(images, channels=1, validation=0.3)
+    collect_labels(net, data, 2, images=20, processes=2)
+    assert list(data.broken) == [images / "dark" / "broken.png"]
 
 
 def test_labels_of_another_supernet_are_refused(labels: Path) -> None:
@@ -118,8 +123,9 @@ def test_a_learning_curve_tells_labels_that_help_from_those_that_do_not() -> Non
         fit_labels(TINY, made_up(10, 0.0))
 
 
+@pytest.mark.parametrize("model", ["mlp", "boosting"])
 def test_a_file_of_labels_becomes_a_predictor(
-    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    labels: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]], model: str
 ) -> None:
     path, output = tmp_path / "labels.jsonl", tmp_path / "predictor.npz"
     lines = [labels.read_text().splitlines()[0]]
@@ -128,14 +134,28 @@ def test_a_file_of_labels_becomes_a_predictor(
         line = {"line": "label", "index": index, "spec": spec, "top1": label.top1}
         lines.append(json.dumps(line))
     path.write_text("\n".join(lines) + "\n")
-    args = ["predictor", "fit", str(path), "-o", str(output), "--hidden", "32", "--json"]
-    monkeypatch.setattr(sys, "argv", ["ofa-hw", *args])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    result = json.loads(capsys.readouterr().out)
+    args = ("predictor", "fit", path, "-o", output, "--hidden", 32, "--model", model)
+    code, out, err = run(*args, "--json")
+    assert code == 0, err
+    result = json.loads(out)
     assert {"rmse", "mae", "spearman", "kendall"} <= result["report"].keys()
     assert [point["labels"] for point in result["curve"]] == [12, 24, 48]
-    assert load_predictor(output).predict([TINY.smallest(24)]).shape == (1,)
+    predictor = load_predictor(output)
+    assert predictor.predict([TINY.smallest(24)]).shape == (1,)
+    assert predictor.report is not None
+    assert predictor.report.rmse == result["curve"][-1]["rmse"] == result["report"]["rmse"]
+    code, out, err = run(*args, "--force")
+    assert code == 0, err
+    assert f"Spearman {predictor.report.spearman:.3f}" in out
+    assert "more labels would" in out
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
 
 
 @pytest.mark.slow
@@ -146,18 +166,23 @@ def test_killed_labelling_goes_on_and_leaves_no_process(
     save_checkpoint(net, weights)
     command = [sys.executable, "-c", "from ofa_hw.cli import main; main()", "label"]
     command += ["--space", "tiny", "--weights", str(weights), "--data", "digits"]
-    command += ["--output", str(output), "--calibrate", "100", "--processes", "2"]
-    with subprocess.Popen(
+    command += ["--output", str(output), "--calibrate", "100", "--workers", "2"]
+    process = subprocess.Popen(
         [*command, "--count", "300"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline_s = time.monotonic() + 60
+    )
+    try:
+        deadline_s = time.monotonic() + 200
         while not output.exists() or output.read_bytes().count(b"\n") < 4:
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        process.send_signal(signal.SIGKILL)
+        children = descendants(process.pid)
+        assert len(children) >= 3  # the one that forks, and two that measure
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
     done = output.read_bytes()
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{child}") for child in children):
         assert time.monotonic() < deadline_s, children
         time.sleep(0.1)

@@ -41,6 +41,17 @@ def test_the_paper_schedule_is_the_published_one() -> None:
     assert [p.sort_phase for p in phases] == [None] * 4 + [0, 1]
 
 
+@pytest.mark.parametrize(("workers", "rate"), [(32, 2.6), (1, 0.08125), (64, 5.2)])
+def test_the_paper_schedule_goes_with_the_number_of_workers(workers: int, rate: float) -> None:
+    recipe = get_recipe("paper").scaled(workers)
+    assert recipe.batch_size == 64 * workers
+    assert recipe.phases[0].learning_rate == pytest.approx(rate)
+    assert recipe.phases[1].learning_rate / rate == pytest.approx(0.96 / 2.6)
+    assert [p.epochs for p in recipe.phases] == [180, 120, 25, 120, 25, 120]
+    assert recipe.scaled(workers) == recipe
+    assert get_recipe("quick").scaled(workers) == get_recipe("quick")  # says nothing of workers
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_begins_with_the_whole_network_and_ends_with_every_choice(name: str) -> None:
     phases = get_recipe(name).phases

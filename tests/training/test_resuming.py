@@ -1,46 +1,27 @@
 import json
+import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ofa_hw.errors import CheckpointError, OutputExistsError, SpecError
-from ofa_hw.supernet import load_supernet
+from ofa_hw.supernet import load_supernet, save_checkpoint
 from ofa_hw.training import (
     DigitsData,
-    Pace,
     Recipe,
     ShrinkingPhase,
     read_log,
     train_supernet,
 )
+from ofa_hw.training.checkpoints import Checkpoints
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Any]
 RECIPE = Recipe("two", (ShrinkingPhase("full", 0.2, 0.1),), batch_size=100)
-
-
-@pytest.fixture(scope="module")
-def whole(start_run: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    out, err = start_run(folder, 600).communicate(timeout=120)
-    assert out.splitlines() == [*map(str, range(1, 9)), "done"], err
-    return folder
-
-
-def kill_after(process: subprocess.Popen[str], step: int) -> None:
-    """Kills a run with SIGKILL as soon as it has told of a step."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) == step:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
 
 
 def losses(folder: Path) -> list[dict[str, object]]:
@@ -64,19 +45,37 @@ def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(
     start_run: Start, whole: Path, tmp_path: Path, steps: tuple[int, ...], interval_s: float
 ) -> None:
     for step in steps:
-        kill_after(start_run(tmp_path, interval_s), step)
+        child = start_run(tmp_path, interval_s=interval_s)
+        child.hear(step)
+        child.process.kill()
+        child.process.join()
+        assert child.process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "supernet.pth").exists()
-    out, err = start_run(tmp_path, interval_s).communicate(timeout=120)
-    assert out.splitlines()[-1] == "done", err
+    assert start_run(tmp_path, interval_s=interval_s).hear()[-1] == "done"
+    assert_same(tmp_path, whole)
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    """Compares the numbers of two runs, bit for bit."""
     for name in ("supernet.pth", "best.pth"):
-        expected, found = weights_of(whole, name), weights_of(tmp_path, name)
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[key], found[key]) for key in expected), name
-    assert losses(tmp_path) == losses(whole)
-    assert (
-        json.loads((tmp_path / "result.json").read_text())["evaluated"]
-        == (json.loads((whole / "result.json").read_text())["evaluated"])
-    )
+        weights, wanted = weights_of(found, name), weights_of(expected, name)
+        assert weights.keys() == wanted.keys()
+        assert all(torch.equal(wanted[key], weights[key]) for key in wanted), name
+    assert losses(found) == losses(expected)
+    results = (json.loads((path / "result.json").read_text()) for path in (found, expected))
+    assert next(results)["evaluated"] == next(results)["evaluated"]
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
+    start_run: Start, whole: Path, tmp_path: Path
+) -> None:
+    told = start_run(tmp_path, disk_full_after=3).hear()
+    assert told[:-1] == [1, 2, 3]
+    assert re.match(r"CheckpointError: cannot write a checkpoint to .*make room", told[-1])
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"last.pt", "before.pt"}  # nothing half-written
+    assert start_run(tmp_path).hear() == [*range(3, 9), "done"]
+    assert_same(tmp_path, whole)
 
 
 def truncate(path: Path) -> None:
@@ -95,29 +94,32 @@ def empty(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    start_run: Start,
-    whole: Path,
-    tmp_path: Path,
-    damage: Callable[[Path], None],
-    caplog: pytest.LogCaptureFixture,
+    whole: Path, tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    for name in ("supernet.pth", "result.json"):
-        (tmp_path / name).unlink()
     damage(tmp_path / "checkpoints" / "last.pt")
-    net = load_supernet("tiny")
-    from ofa_hw.training.checkpoints import Checkpoints
-
-    restored = Checkpoints(tmp_path / "checkpoints").restore(net, RECIPE)
+    checkpoints, net = Checkpoints(tmp_path / "checkpoints"), load_supernet("tiny")
+    restored = checkpoints.restore(net, RECIPE)
     assert restored is not None
     assert restored[0].phase == 1  # the checkpoint of the first phase's end
     assert "last.pt is damaged" in caplog.text
     damage(tmp_path / "checkpoints" / "before.pt")
     with pytest.raises(CheckpointError, match=r"no checkpoint .* can be read: last.*before.*force"):
-        Checkpoints(tmp_path / "checkpoints").restore(net, RECIPE)
+        checkpoints.restore(net, RECIPE)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_with_the_same_numbers(
+    start_run: Start, whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    for name in ("supernet.pth", "result.json"):
+        (tmp_path / name).unlink()
+    truncate(tmp_path / "checkpoints" / "last.pt")
+    assert start_run(tmp_path).hear() == [*range(5, 9), "done"]
+    assert_same(tmp_path, whole)
+
+
+def test_a_finished_run_is_not_trained_again_nor_mixed_with_another(tmp_path: Path) -> None:
     first = train_supernet("tiny", DigitsData(), RECIPE, tmp_path, labels=0)
     before = (tmp_path / "supernet.pth").read_bytes()
     steps: list[int] = []
@@ -130,27 +132,14 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert not steps
     assert (tmp_path / "supernet.pth").read_bytes() == before
 
-
-@pytest.mark.parametrize(
-    ("space", "recipe", "seed", "message"),
-    [
-        pytest.param("tiny", RECIPE, 5, "seed is 0 there and 5 here", id="seed"),
-        pytest.param(
-            "tiny",
-            Recipe("two", (ShrinkingPhase("full", 0.2, 0.2),), batch_size=100),
-            0,
-            r"recipe\.phases 1\.learning_rate is 0\.1 there and 0\.2 here",
-            id="recipe",
-        ),
-    ],
-)
-def test_the_folder_of_another_run_is_refused_with_the_difference(
-    whole: Path, tmp_path: Path, space: str, recipe: Recipe, seed: int, message: str
-) -> None:
-    pace = Pace(600)
-    train_supernet("tiny", DigitsData(), RECIPE, tmp_path, labels=0, pace=pace)
-    with pytest.raises(SpecError, match=f"{message}.*--force"):
-        train_supernet(space, DigitsData(), recipe, tmp_path, labels=0, seed=seed, pace=pace)
+    other = Recipe("two", (ShrinkingPhase("full", 0.2, 0.2),), batch_size=100)
+    for recipe, seed, message in (
+        (RECIPE, 5, "seed is 0 there and 5 here"),
+        (other, 0, r"recipe\.phases 1\.learning_rate is 0\.1 there and 0\.2 here"),
+    ):
+        with pytest.raises(SpecError, match=f"{message}.*--force"):
+            train_supernet("tiny", DigitsData(), recipe, tmp_path, labels=0, seed=seed)
+    assert (tmp_path / "supernet.pth").read_bytes() == before
 
 
 def test_files_of_something_else_are_kept(tmp_path: Path) -> None:
@@ -165,3 +154,28 @@ def test_images_of_other_classes_are_refused_before_anything_is_written(tmp_path
     with pytest.raises(SpecError, match=r"10 classes.*60 apart; take the space tiny"):
         train_supernet("tiny@classes=60", DigitsData(), RECIPE, folder)
     assert not folder.exists()
+
+
+def test_a_run_starts_from_given_weights_which_teach_if_the_full_phase_is_skipped(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    start, recipe = tmp_path / "own.pth", tmp_path / "still.toml"
+    net = load_supernet("tiny", seed=7)
+    save_checkpoint(net, start)
+    recipe.write_text(
+        'name = "still"\nbatch_size = 100\n[[phase]]\nname = "kernel"\nepochs = 0.2\n'
+        'learning_rate = 0.0\nkernel_sizes = "all"\n'
+    )
+    args = ("train", "--space", "tiny", "--labels", 0, "--recipe", recipe, "-o", tmp_path / "run")
+    code, _, err = run(*args, "--start", start)
+    assert code == 0, err
+    trained = load_supernet("tiny", tmp_path / "run" / "supernet.pth")
+    pairs = zip(net.parameters(), trained.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert all(torch.equal(last["teacher"][key], value) for key, value in net.state_dict().items())
+    save_checkpoint(load_supernet("tiny", seed=8), start)
+    for changed, message in ((start, "start is '"), (tmp_path / "no.pth", "cannot read .*no.pth")):
+        code, _, err = run(*args, "--start", changed)
+        assert code == 1
+        assert re.search(message, err), err

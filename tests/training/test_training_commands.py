@@ -16,7 +16,9 @@ SPEC = get_space("tiny").smallest(24).to_json()
 
 
 @pytest.mark.parametrize(
-    "command", [["evaluate"], ["finetune"], ["label"], ["predictor", "fit"]], ids=" ".join
+    "command",
+    [["train"], ["evaluate"], ["finetune"], ["label"], ["predictor", "fit"], ["training", "plot"]],
+    ids=" ".join,
 )
 def test_help_has_an_example_and_json(run: Run, command: list[str]) -> None:
     code, out, _ = run(*command, "--help")

@@ -1,0 +1,238 @@
+"""Images/s of the whole training loop, against the bare elastic step, phase by phase.
+
+The loop is `train`, with reading and varying images, sampling sub-networks and a line in the log
+for each step. The bare step is forward, loss, backward and SGD of the same sub-networks at the same
+resolutions on images that are in memory already, the teacher's forward included. Blocks of both
+take turns, so that what the machine does besides meets both, and the medians are compared.
+
+    python benchmarks/training.py [--data digits glyphs photos] [--rounds 5] [--steps 40]
+
+`digits` are scikit-learn's, for the space `tiny`; `glyphs` a folder of JPEGs of 64 px (see
+`glyphs.py`); `photos` one of JPEGs of 500 x 375 px, for MobileNetV3 at 128 to 224 px. On one core
+images are decoded between the steps, with a second one beside them: `taskset -c 0,1`. On a machine
+that is busy otherwise, `--cpu-time` counts processor seconds of all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import glyphs
+import numpy as np
+import torch
+from PIL import Image
+
+from ofa_hw.spaces import SearchSpace, get_space, with_classes
+from ofa_hw.supernet import load_supernet
+from ofa_hw.training import (
+    DigitsData,
+    Execution,
+    ImageData,
+    Recipe,
+    ShrinkingPhase,
+    TrainingState,
+    TrainingStep,
+    get_recipe,
+    keep_freed_memory,
+    train,
+)
+from ofa_hw.training.folder import FolderData
+from ofa_hw.training.log import LogFile
+from ofa_hw.training.loop import frozen_copy
+from ofa_hw.training.schedule import epoch_steps
+from ofa_hw.training.step import make_optimizer, sample_specs, train_step
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        space: Whose supernet.
+        make: Gives the images, from a folder that it may fill.
+        batch_size: Images a step.
+    """
+
+    space: SearchSpace
+    make: Callable[[Path], ImageData]
+    batch_size: int
+
+
+def draw_glyphs(folder: Path) -> FolderData:
+    glyphs.write_glyphs(folder, glyphs.find_fonts(), train=40, test=1)
+    return FolderData(folder)
+
+
+def draw_photos(folder: Path) -> FolderData:
+    """Two classes of 300 pictures with the size, detail and bytes of photographs."""
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True)
+        for index in range(300):
+            canvas = np.zeros((375, 500, 3))
+            for detail in (4, 12, 40, 160):
+                blobs = Image.fromarray(rng.integers(0, 256, (detail, detail, 3), np.uint8))
+                grown = blobs.resize((500, 375), Image.Resampling.BICUBIC)
+                canvas += np.asarray(grown, float) / detail**0.5
+            canvas *= 255 / canvas.max()
+            path = folder / label / f"{index}.jpg"
+            Image.fromarray(canvas.astype(np.uint8)).save(path, quality=90)
+    return FolderData(folder)
+
+
+CASES = {
+    "digits": Case(get_space("tiny"), lambda _: DigitsData(), 50),
+    "glyphs": Case(glyphs.space(), draw_glyphs, 64),
+    "photos": Case(with_classes(get_space("ofa_mbv3_d234_e346_k357_w1.0"), 2), draw_photos, 8),
+}
+
+
+def alone(phase: ShrinkingPhase, case: Case, data: ImageData, steps: int) -> Recipe:
+    """A recipe of so many steps of a phase."""
+    per_epoch = data.size("train") // case.batch_size
+    # The channels are sorted once at the start of a phase, not every so many steps.
+    short = replace(
+        phase, epochs=steps / per_epoch, warmup_epochs=0, learning_rate=0.01, sort_phase=None
+    )
+    return Recipe(phase.name, (short,), case.batch_size)
+
+
+class Bench:
+    """Two supernets of a case, one trained by the loop and one by bare steps."""
+
+    def __init__(
+        self, case: Case, data: ImageData, log: LogFile, clock: Callable[[], float]
+    ) -> None:
+        self._case, self._data, self._log, self._clock = case, data, log, clock
+        self._execution = Execution()
+        self._looped, self._stepped = load_supernet(case.space), load_supernet(case.space)
+        for net in (self._looped, self._stepped):
+            self._execution.place(net)
+        self._teacher = frozen_copy(self._stepped)
+        generator = torch.Generator().manual_seed(0)
+        shape = (case.batch_size, case.space.in_channels)
+        self._images = {
+            r: self._execution.images(torch.randn(*shape, r, r, generator=generator))
+            for r in case.space.resolutions
+        }
+        self._labels = torch.randint(case.space.num_classes, (case.batch_size,))
+
+    def loop_s(self, recipe: Recipe, *, taught: bool, seed: int) -> float:
+        """Seconds of a recipe's steps with everything around them."""
+        start_s = self._clock()
+        train(
+            *(self._looped, self._data, recipe),
+            seed=seed,
+            start=TrainingState(teacher=self._teacher if taught else None),
+            progress=self._record,
+        )
+        return self._clock() - start_s
+
+    def bare_s(self, recipe: Recipe, steps: int, *, taught: bool, seed: int) -> float:
+        """Seconds of the same sub-networks' steps on images that are there."""
+        net, (phase,) = self._stepped, recipe.phases
+        net.train()
+        optimizer, allowed = make_optimizer(net, recipe), phase.allowed(self._case.space)
+        per_epoch = epoch_steps(recipe, self._data)
+        resolutions: list[int] = []
+        while len(resolutions) < steps:
+            rng = np.random.default_rng((seed, 0, 0, len(resolutions) // per_epoch))
+            rng.permutation(self._data.size("train"))
+            resolutions += rng.choice(self._case.space.resolutions, per_epoch).tolist()
+        start_s = self._clock()
+        for step, resolution in enumerate(resolutions[:steps]):
+            specs = sample_specs(net, allowed, phase, resolution, seed=(seed, 0, 1, step))
+            train_step(
+                *(net, self._teacher if taught else None, optimizer, recipe, specs),
+                *(self._images[resolution], self._labels),
+                execution=self._execution,
+            )
+        return self._clock() - start_s
+
+    def _record(self, step: TrainingStep) -> None:
+        self._log.add({"line": "step", **asdict(step)})
+
+
+def benchmark(
+    name: str, rounds: int, steps: int, folder: Path, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """Images/s of the loop and of the bare step in each phase, and their ratio."""
+    case = CASES[name]
+    data = case.make(folder / name)
+    phases = get_recipe("digits").phases
+    loops: dict[str, list[float]] = {phase.name: [] for phase in phases}
+    bares: dict[str, list[float]] = {phase.name: [] for phase in phases}
+    with LogFile(folder / f"{name}.jsonl", keep=0) as log:
+        bench = Bench(case, data, log, clock)
+        for index in range(rounds + 1):
+            for phase in phases:
+                recipe, taught = alone(phase, case, data, steps), phase is not phases[0]
+                looped_s = bench.loop_s(recipe, taught=taught, seed=index)
+                bare_s = bench.bare_s(recipe, steps, taught=taught, seed=index)
+                if index:  # in the first one kernels are made and images decoded
+                    loops[phase.name].append(looped_s)
+                    bares[phase.name].append(bare_s)
+    images = case.batch_size * steps
+    per_phase = {
+        name: {
+            "loop_images_per_s": images / statistics.median(loops[name]),
+            "bare_images_per_s": images / statistics.median(bares[name]),
+            "ratio": statistics.median(
+                b / a for a, b in zip(loops[name], bares[name], strict=True)
+            ),
+        }
+        for name in loops
+    }
+    each = zip(zip(*loops.values(), strict=True), zip(*bares.values(), strict=True), strict=True)
+    ratios = [sum(bare) / sum(looped) for looped, bare in each]
+    return {
+        "data": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "phases": per_phase,
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="of a block")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds")
+    parser.add_argument("--system-allocator", action="store_true", help="leave glibc as it is")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    kept = not arguments.system_allocator and keep_freed_memory()
+    for name in arguments.data:
+        with tempfile.TemporaryDirectory() as folder:
+            found = benchmark(name, arguments.rounds, arguments.steps, Path(folder), clock)
+        if arguments.json:
+            print(json.dumps({**found, "torch": torch.__version__, "kept_memory": kept}))
+            continue
+        print(
+            f"{name}, 1 thread of torch on {found['cores']} core(s), "
+            f"freed memory {'kept' if kept else 'given back'}: the loop does "
+            f"{found['ratio']:.3f} of the bare step ({min(found['ratios']):.3f} to "
+            f"{max(found['ratios']):.3f})"
+        )
+        for phase, each in found["phases"].items():
+            print(
+                f"  {phase:10} {each['loop_images_per_s']:7.0f} images/s, bare "
+                f"{each['bare_images_per_s']:7.0f}, ratio {each['ratio']:.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

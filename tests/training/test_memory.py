@@ -1,0 +1,37 @@
+"""Keeping freed memory: done where glibc is at its defaults, left alone where somebody chose."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource
+import torch
+from ofa_hw.training.memory import keep_freed_memory
+
+torch.set_num_threads(1)
+print(keep_freed_memory())
+before = 0
+for _ in range(40):
+    torch.ones(6_000_000).mul_(2)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    last, before = faults - before, faults
+print(last)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("chosen", [False, True], ids=["default", "chosen"])
+def test_large_tensors_are_new_memory_only_where_somebody_chose(chosen: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    if chosen:
+        environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    told = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    done, faults = told.stdout.split()
+    assert (done == "True") is not chosen
+    assert (int(faults) < 100) is not chosen
