@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/ofa-hw quickstart
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -10,10 +10,11 @@ from ofa_hw.predictor import AccuracyPredictor, fit_predictor, load_predictor
 from ofa_hw.profile import profile
 from ofa_hw.search import SearchResult, search
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space, register_space, space_names
-from ofa_hw.specialize import Subnet, specialize
+from ofa_hw.specialize import specialize
+from ofa_hw.subnet import Subnet
 
 if TYPE_CHECKING:
-    from ofa_hw.supernet import Supernet, load_supernet
+    from ofa_hw.supernet import Supernet, load_supernet, space_from_torch, supernet_from_torch
 
 __all__ = [
     "AccuracyPredictor",
@@ -36,14 +37,18 @@ __all__ = [
     "profile",
     "register_space",
     "search",
+    "space_from_torch",
     "space_names",
     "specialize",
+    "supernet_from_torch",
 ]
+
+_OF_TORCH = ("Supernet", "load_supernet", "space_from_torch", "supernet_from_torch")
 
 
 def __getattr__(name: str) -> object:
     """Imports what needs torch when it is asked for: the rest works on hosts without it."""
-    if name in ("Supernet", "load_supernet"):
+    if name in _OF_TORCH:
         from ofa_hw import supernet
 
         return getattr(supernet, name)

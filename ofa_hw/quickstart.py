@@ -24,7 +24,8 @@ from ofa_hw.lowering.torch_session import torch_threads
 from ofa_hw.profiling import ProfilerOptions, SamplingPlan, open_profiler
 from ofa_hw.search import latency_range
 from ofa_hw.spaces import get_space
-from ofa_hw.specialize import Subnet, specialize
+from ofa_hw.specialize import specialize
+from ofa_hw.subnet import Subnet
 from ofa_hw.training import (
     DigitsData,
     calibration_batches,

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.D
 
 @pytest.fixture
 def run_page(tmp_path: Path) -> Callable[..., str]:
-    """Runs the code blocks of a page of documentation in their order, in `tmp_path`.
+    """Runs the blocks of sh and python of a page of documentation in order, in `tmp_path`.
 
     A block `file=NAME` is written there. Gives what the last block printed.
     """
@@ -38,12 +38,20 @@ def run_page(tmp_path: Path) -> Callable[..., str]:
     env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": "."}
 
     def run(
-        page: str, *, without: tuple[str, ...] = (), environment: dict[str, str] | None = None
+        page: str,
+        *,
+        without: tuple[str, ...] = (),
+        replaced: Mapping[str, str] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> str:
-        out = ""
-        for language, name, text in BLOCK.findall((root / page).read_text()):
+        out, content = "", (root / page).read_text()
+        for words, others in (replaced or {}).items():
+            assert words in content, f"{page} has no {words!r} any more"
+            content = content.replace(words, others)
+        for language, name, text in BLOCK.findall(content):
             if name:
                 (tmp_path / name).write_text(text)
+            if name or language not in ("sh", "python"):
                 continue
             code = "".join(
                 line for line in text.splitlines(keepends=True) if not line.startswith(without)

@@ -1,6 +1,6 @@
 """What a backend of one's own is tested with."""
 
 from ofa_hw.testing.clocks import FakeClock, FakeMachine
-from ofa_hw.testing.conformance import PROFILER_CHECKS, MakeProfiler
+from ofa_hw.testing.conformance import PROFILER_CHECKS, Check, MakeProfiler
 
-__all__ = ["PROFILER_CHECKS", "FakeClock", "FakeMachine", "MakeProfiler"]
+__all__ = ["PROFILER_CHECKS", "Check", "FakeClock", "FakeMachine", "MakeProfiler"]
