@@ -29,6 +29,13 @@ def test_a_command_gives_stdout_stderr_and_exit_code_apart(transport: Transport)
     assert transport.shell("echo out; echo err >&2; exit 7") == ("out\n", "err\n", 7)
 
 
+def test_a_device_takes_connections_as_soon_as_it_is_up(device: Device) -> None:
+    for _ in range(3):
+        connect(device.serial).close()
+        device.reboot()
+        device.wait_until_up()
+
+
 def test_output_larger_than_any_buffer_arrives_whole(transport: Transport) -> None:
     result = transport.shell("seq 400000; seq 400000 >&2")
     expected = "".join(f"{i}\n" for i in range(1, 400_001))
@@ -134,6 +141,7 @@ def test_a_connection_that_breaks_is_an_error_at_once_and_comes_back(
             process.read_line(20)
     assert time.perf_counter() - started < 5
     device.plug()
+    device.wait_until_up()
     if "adb_server" in request.fixturenames:
         request.getfixturevalue("adb_server").adb("connect", device.serial)
     again = reconnect(device.serial, wait_s=15)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,8 @@ from loopback.rootfs import root_folder
 from loopback.shown import Shown
 
 HERE = Path(__file__).parent
+ADBD_PORT = 5555
+_LISTEN = "0A"  # a socket's state in /proc/net/tcp
 
 
 class Device(Shown):
@@ -71,7 +74,7 @@ class Device(Shown):
             self.port = int(probe.getsockname()[1])
         self.serial = f"127.0.0.1:{self.port}"
         try:
-            wait_for(self._up, "the device does not boot", log=self.state / "boot.log")
+            self.wait_until_up()
             self._started()
             self.plug()
         except BaseException:
@@ -89,10 +92,14 @@ class Device(Shown):
     def _started(self) -> None:
         """What is to be done once adbd runs."""
 
+    def wait_until_up(self) -> None:
+        """Waits until adbd takes connections: until then the cable closes each at once."""
+        wait_for(self._up, "the device does not boot", log=self.state / "boot.log")
+
     def _up(self) -> bool:
         if self._boot.poll() is not None:
             raise DeviceSetupError((self.state / "boot.log").read_text())
-        return bool(self.pids("adbd"))
+        return any(_listens(pid) for pid in self.pids("adbd"))
 
     def pids(self, name: str) -> list[int]:
         """Processes of the device by name, as this machine numbers them."""
@@ -128,10 +135,11 @@ class Device(Shown):
         init = int((self.state / "init.pid").read_text())
         for child in Path(f"/proc/{init}/task/{init}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
+            wait_for(lambda pid=child: not Path(f"/proc/{pid}").exists(), "it does not go down")  # type: ignore[misc]
 
     def plug(self) -> None:
         """Plugs the cable in."""
-        ends = [str(self.port), str(self._boot.pid), "5555"]
+        ends = [str(self.port), str(self._boot.pid), str(ADBD_PORT)]
         with self._plugging:
             if self._cable is None:
                 self._cable = subprocess.Popen([sys.executable, str(HERE / "cable.py"), *ends])
@@ -189,3 +197,14 @@ def wait_for(
         if time.monotonic() > deadline:
             raise DeviceSetupError(f"{complaint}: {log.read_text() if log else ''}")
         time.sleep(0.02)
+
+
+def _listens(pid: int) -> bool:
+    """Whether something in a process's network listens at adbd's port."""
+    for family in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
+                _, local, _, state = line.split()[:4]
+                if (local.rpartition(":")[2], state) == (f"{ADBD_PORT:04X}", _LISTEN):
+                    return True
+    return False
