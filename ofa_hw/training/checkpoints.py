@@ -32,9 +32,10 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged = False  # the last one, which then must not take the place of a whole one
 
     def save(self, net: Supernet, state: TrainingState, notes: Mapping[str, Any]) -> None:
-        """Writes a checkpoint; the last one becomes the one before it.
+        """Writes a checkpoint; the last one becomes the one before it, unless it is damaged.
 
         Args:
             net: Its weights are kept.
@@ -61,9 +62,10 @@ class Checkpoints:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if last.exists():
+            if last.exists() and not self._damaged:
                 last.replace(self.folder / _BEFORE)
             beside.replace(last)
+            self._damaged = False
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"cannot write a checkpoint to {last}: {error}; make room and run the same command "
@@ -90,11 +92,14 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                return _restored(_read(path), net, recipe)
+                found = _restored(_read(path), net, recipe)
             except Exception as error:  # damaged bytes make an unpickler raise anything
                 reason = " ".join(str(error).split())[:200]
                 damaged.append(f"{path.name} ({reason})")
                 _logger.warning("checkpoint %s is damaged and passed over: %s", path, reason)
+            else:
+                self._damaged = bool(damaged)
+                return found
         if damaged:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} can be read: {', '.join(damaged)}; "

@@ -108,6 +108,24 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
         checkpoints.restore(net, RECIPE)
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_whole_one_before_it(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole / "checkpoints", tmp_path, dirs_exist_ok=True)
+    last, before = tmp_path / "last.pt", tmp_path / "before.pt"
+    truncate(last)
+    good = before.read_bytes()
+    checkpoints, net = Checkpoints(tmp_path), load_supernet("tiny")
+    restored = checkpoints.restore(net, RECIPE)
+    assert restored is not None
+    for saved in (1, 2):
+        checkpoints.save(net, restored[0], {"saved": saved})
+        assert torch.load(last, weights_only=True)["notes"] == f'{{"saved": {saved}}}'
+        # A kill between the two renames of a save leaves this one alone.
+        notes = torch.load(before, weights_only=True)["notes"]
+        assert (before.read_bytes() == good) if saved == 1 else (notes == '{"saved": 1}')
+
+
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_with_the_same_numbers(
     start_run: Start, whole: Path, tmp_path: Path
 ) -> None:
