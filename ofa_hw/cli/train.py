@@ -44,6 +44,10 @@ def train(
     accumulate: Annotated[
         int, typer.Option(help="Parts of a batch, run one after another.", min=1)
     ] = 1,
+    sync_batch_norm: Annotated[
+        bool,
+        typer.Option(help="Whether batch norms are over all workers of torchrun, or each its own."),
+    ] = True,
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Seconds between checkpoints.", min=0)
     ] = 60.0,
@@ -76,7 +80,7 @@ def train(
     images = open_images(family, data, validation=validation)
     family = with_classes(family, images.num_classes)
     execution = Execution(device=device, precision=precision, accumulate=accumulate)
-    workers = join_workers(device)
+    workers = join_workers(device, sync_batch_norm=sync_batch_norm)
     with progress_bar("training") as progress:
         trained = train_supernet(
             family,

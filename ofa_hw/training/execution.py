@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ofa_hw.errors import SpecError
+from ofa_hw.training.synced_norm import SynchronisedNorms
 
 PRECISIONS: Final = {
     "float32": torch.float32,
@@ -25,7 +26,8 @@ class Execution:
     """How the steps of a run are computed.
 
     The batch of a recipe is that of all workers together: each takes every `size`-th image of it
-    and runs them in `accumulate` parts. Batch norms normalise each part by itself.
+    and runs them in `accumulate` parts. Batch norms normalise each part by itself, over all workers
+    or within each (see `Workers`).
 
     Attributes:
         device: Where torch computes.
@@ -80,15 +82,24 @@ class Workers:
     Attributes:
         rank: Of this process, from 0; the first writes the files.
         size: How many there are.
+        sync_batch_norm: Whether batch norms normalise over the images of all of them, as one worker
+            with the whole batch would, or each over its own, which takes no messages in between.
     """
 
     rank: int = 0
     size: int = 1
+    sync_batch_norm: bool = True
 
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes files."""
         return self.rank == 0
+
+    def norms(self) -> AbstractContextManager[object]:
+        """How the batch norms of a step normalise."""
+        if self.size > 1 and self.sync_batch_norm:
+            return SynchronisedNorms()
+        return nullcontext()
 
     def wait(self) -> None:
         """Returns when every worker has called it."""
@@ -107,8 +118,12 @@ class Workers:
             tensor.copy_(part.view(tensor.shape))
 
 
-def join_workers(device: str = "cpu") -> Workers:
+def join_workers(device: str = "cpu", *, sync_batch_norm: bool = True) -> Workers:
     """The workers that torchrun started, or this process alone.
+
+    Args:
+        device: Where they compute.
+        sync_batch_norm: See `Workers`.
 
     Raises:
         SpecError: If torchrun's variables are set but the workers do not find each other.
@@ -123,4 +138,5 @@ def join_workers(device: str = "cpu") -> Workers:
             torch.distributed.init_process_group(backend)
     except (RuntimeError, ValueError) as error:
         raise SpecError(f"the workers of torchrun do not meet: {error}") from error
-    return Workers(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return Workers(rank, size, sync_batch_norm)

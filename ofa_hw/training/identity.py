@@ -41,6 +41,8 @@ def run_identity(
         "execution": asdict(execution),
         "workers": workers.size,
     }
+    if workers.size > 1:
+        identity["sync_batch_norm"] = workers.sync_batch_norm
     if start is not None:
         try:
             identity["start"] = hashlib.sha256(start.read_bytes()).hexdigest()[:16]

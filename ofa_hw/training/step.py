@@ -52,10 +52,12 @@ def train_step(
     execution = execution or Execution()
     scaler = scaler or execution.scaler()
     optimizer.zero_grad(set_to_none=True)
-    loss = accumulate_gradients(
-        net, teacher, recipe, specs, images, labels, execution=execution, scaler=scaler
-    )
-    if workers is not None and workers.size > 1:
+    workers = workers or Workers()
+    with workers.norms():
+        loss = accumulate_gradients(
+            net, teacher, recipe, specs, images, labels, execution=execution, scaler=scaler
+        )
+    if workers.size > 1:
         # Sub-networks are the same everywhere, and so are the parameters that have gradients.
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         statistics = [b for b in net.buffers() if b.is_floating_point()]

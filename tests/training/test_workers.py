@@ -26,6 +26,7 @@ RECIPE = Recipe("one", (PHASE,), batch_size=40)
 # Run in two processes; the step is that of `step` below with half the images.
 PROGRAM = """
 import os
+from dataclasses import replace
 import torch
 from ofa_hw.training import DigitsData, Execution, Recipe, ShrinkingPhase, join_workers, train
 from ofa_hw.training.step import make_optimizer, sample_specs, train_step
@@ -38,15 +39,16 @@ phase = ShrinkingPhase("all", 1, 0.1, kernel_sizes=9, depths=9, expand_ratios=9,
 recipe = Recipe("one", (phase,), batch_size=40)
 images, labels = next(DigitsData().batches("train", 24, 40))
 found = {}
-for norms in ("frozen", "batch"):
-    net = load_supernet("tiny").train(norms == "batch")
+for norms in ("frozen", "batch", "synced"):
+    net = load_supernet("tiny").train(norms != "frozen")
     optimizer = make_optimizer(net, recipe)
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     specs = sample_specs(net, phase.allowed(net.space), phase, 24, seed=(0,))
     mine = slice(workers.rank, None, workers.size)
     loss = train_step(
-        net, None, optimizer, recipe, specs, images[mine], labels[mine], workers=workers
+        net, None, optimizer, recipe, specs, images[mine], labels[mine],
+        workers=replace(workers, sync_batch_norm=norms == "synced"),
     )
     found[norms] = {"loss": torch.tensor(loss), **net.state_dict()}
 net = load_supernet("tiny")
@@ -99,7 +101,7 @@ def assert_close(net: nn.Module, state: dict[str, torch.Tensor], tolerance: floa
         assert torch.allclose(parameter, state[name], atol=tolerance), name
 
 
-@pytest.mark.parametrize("what", ["frozen", "batch", "run"])
+@pytest.mark.parametrize("what", ["frozen", "batch", "synced", "run"])
 def test_workers_have_the_same_weights_and_statistics_after_a_step(workers, what: str) -> None:
     first, second = (worker[what] for worker in workers)
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -112,7 +114,22 @@ def test_with_frozen_norms_two_workers_step_as_one_with_the_double_batch(workers
     assert_close(net, workers[0]["frozen"], 1e-6)
 
 
-def test_with_batch_norms_two_workers_step_by_the_mean_of_their_gradients(workers) -> None:
+def test_two_workers_step_as_one_with_the_double_batch(workers) -> None:
+    net = load_supernet("tiny").train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    loss = step(net)
+    found = workers[0]["synced"]
+    assert loss == pytest.approx(float(found["loss"]), rel=1e-5)
+    for name, tensor in net.state_dict().items():
+        assert torch.allclose(tensor, found[name], rtol=1e-4, atol=1e-5), name
+    moved = [name for name in before if not torch.equal(before[name], found[name])]
+    assert any("running_var" in name for name in moved)
+    assert any("inverted_bottleneck.conv" in name for name in moved)
+
+
+def test_with_batch_norms_of_their_own_two_workers_step_by_the_mean_of_their_gradients(
+    workers,
+) -> None:
     net = load_supernet("tiny").train()
     optimizer = make_optimizer(net, RECIPE)
     for group in optimizer.param_groups:
