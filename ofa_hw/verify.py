@@ -8,13 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ofa_hw.errors import ExportError, ProfilerError
 from ofa_hw.export import Provenance, read_provenance
 from ofa_hw.latency import Statistics
 from ofa_hw.latency.compare import Difference, header_differences, in_words
 from ofa_hw.latency.table import Header
-from ofa_hw.lowering.files import format_of
-from ofa_hw.lowering.sessions import CPU_PROVIDER, OnnxSession, Session, TfliteSession
+from ofa_hw.lowering.files import format_of, open_file
+from ofa_hw.lowering.sessions import (
+    CPU_PROVIDER,
+    OnnxSession,
+    Session,
+    TfliteSession,
+    random_inputs,
+)
 from ofa_hw.profiling import (
     DeviceInfo,
     Engine,
@@ -154,11 +162,19 @@ def verify_file(
             f"--export` writes files that do, and `ofa-hw bench {path}` measures any"
         )
     with closing(_opened(backend or BACKENDS[suffix], promise.device, serial, settings)) as opened:
-        device, undelegated = opened.device, None
+        device = opened.device
+        is_known = device.backend in BACKENDS.values() or not isinstance(opened, FileProfiler)
+        if is_known and device.backend != BACKENDS[suffix]:
+            raise ProfilerError(
+                f"backend {device.backend!r} cannot run {path.name}; {suffix} files run on "
+                f"{BACKENDS[suffix]!r}"
+            )
         if isinstance(opened, FileProfiler):
+            batch, undelegated = _batch_there(path, device), None
             (measurement,) = opened.measure_files({path.stem: path.read_bytes()}, plan)
         else:
-            measurement, undelegated = _measured_here(path, suffix, device, plan)
+            measurement, batch, undelegated = _measured_here(path, suffix, device, plan)
+    device = replace(device, batch=batch)
     wanted = Header(replace(promise.device, details={}))
     differences = header_differences(wanted, Header(replace(device, details={})))
     interval = promise.predicted_interval_ms
@@ -199,15 +215,30 @@ def _opened(
         return opened({}, promised.dtype)
 
 
+def _batch_there(path: Path, device: DeviceInfo) -> int | None:
+    """Images at once that a device runs a file with: it takes files as they are.
+
+    Raises:
+        ProfilerError: If the file takes any number, and one is not what was promised for.
+    """
+    batch = open_file(path).inputs[0].shape[0]
+    if batch is None and device.batch not in (None, 1):
+        raise ProfilerError(
+            f"{path} takes any number of images, which {device.backend} on {device.name} runs one "
+            f"at a time, and promises a latency of {device.batch}; verify a file that was exported "
+            f"with --batch {device.batch}"
+        )
+    return batch or device.batch
+
+
 def _measured_here(
     path: Path, suffix: str, device: DeviceInfo, plan: SamplingPlan
-) -> tuple[Measurement, tuple[str, ...] | None]:
-    """Times a file on this machine, and says what XNNPACK did not run of it."""
-    if BACKENDS[suffix] != device.backend:
-        raise ProfilerError(
-            f"backend {device.backend!r} cannot run {path.name}; {suffix} files run on "
-            f"{BACKENDS[suffix]!r}"
-        )
+) -> tuple[Measurement, int | None, tuple[str, ...] | None]:
+    """Times a file on this machine.
+
+    Returns:
+        What was measured, images at once, and what XNNPACK did not run of the file.
+    """
     threads, settings, undelegated = device.threads or 1, device.settings, None
     with ExitStack() as held:
         session: Session
@@ -222,8 +253,11 @@ def _measured_here(
                 from ofa_hw.lowering.torch_session import TorchSession, torch_threads
 
                 held.enter_context(torch_threads(threads))
-                session = TorchSession(path)
+                session = TorchSession(path, channels_last=settings["channels_last"] == "on")
+        batch = device.batch or 1
+        images = random_inputs(session.inputs, rng=np.random.default_rng(0), batch=batch)
+        session.set_inputs(images)
         on_processor = settings.get("provider", CPU_PROVIDER) == CPU_PROVIDER
         engine = Engine([], plan, clock=SystemClock(), cpu_bound=threads == 1 and on_processor)
         (measurement,) = engine.measure({path.stem: session.invoke})
-    return measurement, undelegated
+    return measurement, session.inputs[0].shape[0] or device.batch, undelegated

@@ -34,6 +34,11 @@ class TensorInfo:
         """Its shape with dynamic dimensions at 1."""
         return tuple(1 if size is None else size for size in self.shape)
 
+    def shape_of(self, batch: int) -> tuple[int, ...]:
+        """Its shape with so many images at once; other dynamic dimensions are 1."""
+        first, rest = self.shape[:1], self.smallest_shape[1:]
+        return (*(batch if size is None else size for size in first), *rest)
+
     def accepts(self, array: Tensor) -> bool:
         """Whether `array` has its dtype and, dynamic dimensions aside, its shape."""
         return (
@@ -58,17 +63,19 @@ def require_accepted(infos: tuple[TensorInfo, ...], arrays: list[Tensor], model:
             )
 
 
-def random_inputs(infos: Iterable[TensorInfo], *, rng: np.random.Generator) -> list[Tensor]:
-    """One array for each input, dynamic dimensions at 1.
+def random_inputs(
+    infos: Iterable[TensorInfo], *, rng: np.random.Generator, batch: int = 1
+) -> list[Tensor]:
+    """One array for each input, a dynamic batch at `batch` and other dynamic dimensions at 1.
 
     Floats are normal. Bytes span their range, as images do; wider integers are 0 or 1, which are
     valid indices of any table that has two rows.
     """
-    return [_random(info, rng) for info in infos]
+    return [_random(info, info.shape_of(batch), rng) for info in infos]
 
 
-def _random(info: TensorInfo, rng: np.random.Generator) -> Tensor:
-    shape, dtype = info.smallest_shape, info.dtype
+def _random(info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    dtype = info.dtype
     match dtype.kind:
         case "f":
             return rng.standard_normal(shape).astype(dtype)

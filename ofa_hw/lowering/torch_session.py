@@ -75,11 +75,12 @@ class TorchSession:
 
     runtime = "torch"
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, *, channels_last: bool = False) -> None:
         """Opens a program.
 
         Args:
             model: Path of a .pt2 file.
+            channels_last: Whether weights and images are laid out as (N, H, W, C) in memory.
 
         Raises:
             ProfilerError: If torch cannot load the file.
@@ -89,6 +90,8 @@ class TorchSession:
         program = _load(model, self._name)
         # The guards would check at every call what require_accepted checks once.
         self._module = program.module(check_guards=False)
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._module.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs lack it
         (name,) = program.graph_signature.user_inputs
         self.inputs: tuple[TensorInfo, ...] = (_input_info(program, str(name)),)
         self._output: torch.Tensor | None = None
@@ -102,7 +105,8 @@ class TorchSession:
     def set_inputs(self, arrays: Sequence[Tensor]) -> None:
         """Sets the input of the next `invoke`."""
         require_accepted(self.inputs, list(arrays), self._name)
-        self._input = torch.from_numpy(np.ascontiguousarray(arrays[0]))
+        x = torch.from_numpy(np.ascontiguousarray(arrays[0]))
+        self._input = x.to(memory_format=self._layout) if x.ndim == len("NCHW") else x
 
     def invoke(self) -> None:
         """Runs the program once on the input that is set."""

@@ -8,25 +8,45 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ofa_hw.errors import ExportError, ProfilerError
 from ofa_hw.export import Provenance
-from ofa_hw.graph import network_graph
+from ofa_hw.graph import Conv, GraphBuilder, network_graph
 from ofa_hw.latency import calibrate_table, fill_table, validate_table
 from ofa_hw.latency.bench import bench_file
 from ofa_hw.lowering.files import FORMATS, write_file
-from ofa_hw.profiling import SamplingPlan, open_profiler
+from ofa_hw.lowering.form import Form
+from ofa_hw.profiling import ProfilerOptions, SamplingPlan, open_profiler
 from ofa_hw.spaces import get_space
 from ofa_hw.verify import BACKENDS, verify_file
 
 torch = pytest.importorskip("torch")
+
+from ofa_hw.lowering.torch_session import TorchSession  # noqa: E402  # it needs torch
 
 TINY = get_space("tiny")
 SPEC = TINY.largest(32)  # so quick that it often has the processor to itself for a whole inference
 GRAPH = network_graph(TINY.ops(SPEC))
 # Most is for a busy machine, on which few visits have the processor to themselves.
 PLAN = SamplingPlan(relative_ci=0.2, min_time_s=0.02, max_time_s=4.0)
+# A backend of somebody's that takes files as they are, as one of a device does.
+FILING = """
+from dataclasses import replace
+from ofa_hw.lowering.sessions import OnnxSession
+from ofa_hw.profiling import Engine, SystemClock
+from ofa_hw_profilers.onnxruntime import OnnxRuntimeProfiler
+
+class Filing(OnnxRuntimeProfiler):
+    def __init__(self, options):
+        super().__init__(options)
+        self.device = replace(self.device, backend="filing")
+
+    def measure_files(self, models, plan):
+        sessions = {key: OnnxSession(model).invoke for key, model in models.items()}
+        return Engine([], plan, clock=SystemClock(), cpu_bound=True).measure(sessions)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +68,9 @@ def promising(tmp_path: Path, measured_ms: dict[str, float]) -> Callable[..., Pa
     A machine that others use may be far slower when a file is verified than when it was measured.
     """
 
-    def write(suffix: str = ".onnx", times: float = 1.0, **changes: object) -> Path:
+    def write(
+        suffix: str = ".onnx", times: float = 1.0, form: Form | None = None, **changes: object
+    ) -> Path:
         predicted_ms = times * measured_ms[suffix]
         promise = Provenance(
             spec=SPEC,
@@ -58,7 +80,7 @@ def promising(tmp_path: Path, measured_ms: dict[str, float]) -> Callable[..., Pa
             predicted_interval_ms=(predicted_ms / 5, predicted_ms * 5),
         )
         path = tmp_path / f"net{suffix}"
-        write_file(GRAPH, path, metadata=replace(promise, **changes).to_metadata())
+        write_file(GRAPH, path, form=form, metadata=replace(promise, **changes).to_metadata())
         return path
 
     return write
@@ -87,6 +109,73 @@ def test_without_an_interval_the_tolerance_decides(promising) -> None:
     path = promising(predicted_interval_ms=None)
     assert verify_file(path, tolerance=4.0, plan=PLAN).kept
     assert not verify_file(path, tolerance=-0.9, plan=PLAN).kept
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_of_any_batch_is_measured_at_the_batch_that_was_promised_for(
+    promising, suffix: str
+) -> None:
+    device = replace(open_profiler(BACKENDS[suffix]).device, batch=128)
+    path = promising(suffix, form=Form(dynamic_batch=True), device=device)
+    found = verify_file(path, plan=PLAN)
+    assert found.device.batch == 128
+    assert found.elsewhere == ()
+    assert found.off_by > 4, found.to_dict()  # what one image takes was promised for 128
+    assert found.sentence().startswith("broken: ")
+
+
+def test_a_file_of_another_batch_than_was_promised_for_shows_nothing(promising) -> None:
+    device = replace(open_profiler("onnxruntime").device, batch=8)
+    found = verify_file(promising(device=device), plan=PLAN)
+    assert not found.kept
+    assert "not shown: " in found.sentence()
+    assert "batch is 8 and 1" in found.sentence()
+
+
+def test_a_device_that_runs_one_image_shows_nothing_of_many(
+    promising, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "filing.py").write_text(FILING)
+    info = tmp_path / "filing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: filing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ofa_hw.profilers]\nfiling = filing:Filing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(open_profiler("filing")) as profiler:
+        device = profiler.device
+    form = Form(dynamic_batch=True)
+    assert verify_file(promising(form=form, device=device), backend="filing", plan=PLAN).kept
+    path = promising(form=form, device=replace(device, batch=8))
+    with pytest.raises(ProfilerError, match=r"one at a time.* of 8; .*exported with --batch 8"):
+        verify_file(path, backend="filing", plan=PLAN)
+    whole = promising(device=replace(device, batch=8))
+    assert "batch is 8 and 1" in verify_file(whole, backend="filing", plan=PLAN).sentence()
+
+
+def test_a_layout_that_was_promised_for_is_measured_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    invoke = TorchSession.invoke
+
+    def watched(session: TorchSession) -> None:
+        invoke(session)
+        assert session._output is not None
+        seen.append(session._output.is_contiguous(memory_format=torch.channels_last))
+
+    monkeypatch.setattr(TorchSession, "invoke", watched)
+    builder = GraphBuilder((1, 3, 32, 32))
+    builder.add(Conv(np.ones((8, 3, 3, 3), np.float32)), builder.input)
+    path = tmp_path / "conv.pt2"
+    for layout, is_last in (("on", True), ("off", False)):
+        device = open_profiler("cpu", ProfilerOptions(settings={"channels_last": layout})).device
+        promise = Provenance(device=device, predicted_latency_ms=1000.0)
+        write_file(builder.build(), path, metadata=promise.to_metadata())
+        found = verify_file(path, plan=PLAN)
+        assert found.kept, found.to_dict()
+        assert found.device.settings["channels_last"] == layout
+        assert set(seen) == {is_last}
+        seen.clear()
 
 
 def test_a_promise_for_another_device_is_not_shown_to_be_kept(promising) -> None:
