@@ -1,5 +1,6 @@
 """Training: progressive shrinking with distillation."""
 
+from ofa_hw.malloc import keep_freed_memory
 from ofa_hw.training.data import DigitsData, ImageData, get_data, require_images
 from ofa_hw.training.evaluate import (
     Evaluated,
@@ -13,7 +14,6 @@ from ofa_hw.training.finetune import FineTuned, finetune
 from ofa_hw.training.labels import Label, collect_labels
 from ofa_hw.training.log import read_log
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
-from ofa_hw.training.memory import keep_freed_memory
 from ofa_hw.training.recipe import Recipe, ShrinkingPhase, get_recipe, recipe_names
 from ofa_hw.training.resumable import Pace
 from ofa_hw.training.run import TrainedSupernet, train_supernet

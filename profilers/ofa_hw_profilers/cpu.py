@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 
 from ofa_hw.graph import Graph
 from ofa_hw.lowering.torch import to_torch
+from ofa_hw.lowering.torch_session import torch_threads
+from ofa_hw.malloc import keep_freed_memory
 from ofa_hw.profiling import InProcessProfiler, ProfilerOptions, Runnable
 from ofa_hw.profiling.device import host_device
 from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
-
-# Parameters of glibc's mallopt.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
 
 
 class CpuProfiler(InProcessProfiler):
@@ -34,7 +30,7 @@ class CpuProfiler(InProcessProfiler):
         require_options("cpu", options)
         known = {"channels_last": ("off", "on"), "allocator": ("keep", "system")}
         settings = resolve_settings("cpu", options, known)
-        if settings["allocator"] == "keep" and not _keep_freed_memory():
+        if settings["allocator"] == "keep" and not keep_freed_memory(though_chosen=True):
             settings["allocator"] = "system"
         self._threads = options.threads
         on = settings["channels_last"] == "on"
@@ -54,22 +50,6 @@ class CpuProfiler(InProcessProfiler):
 
         return run
 
-    @contextmanager
-    def measuring(self) -> Iterator[None]:
+    def measuring(self) -> AbstractContextManager[None]:
         """Sets torch's threads, and sets them back afterwards."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-
-def _keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory; returns whether it is glibc."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    most = 2**30
-    return bool(mallopt(_M_MMAP_THRESHOLD, most) and mallopt(_M_TRIM_THRESHOLD, most))
+        return torch_threads(self._threads)
