@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError
 from ofa_hw.graph import Graph, op_graph
 from ofa_hw.lowering.form import DTYPES
@@ -11,6 +13,9 @@ from ofa_hw.profiling import InProcessProfiler, Profiler, ProfilerOptions, Runna
 from ofa_hw.profiling.device import host_device
 from ofa_hw.profiling.sentinel import SENTINEL_OPS
 from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
+
+# What tables call a runtime that they do not call by its package's name.
+_RECORDED: Final = {"ai-edge-litert": "tflite"}
 
 
 def open_tflite(options: ProfilerOptions) -> Profiler:
@@ -40,6 +45,9 @@ class TfliteProfiler(InProcessProfiler):
     precision where the processor does, and in float32 elsewhere.
 
     Settings: `xnnpack` (`on`, `off`), whether its optimised kernels run the network.
+
+    The device's runtime is `tflite` where ai-edge-litert ran, as in all tables so far, and
+    `tflite-runtime` where its predecessor did: tables of the two do not mix.
     """
 
     def __init__(self, options: ProfilerOptions) -> None:
@@ -52,8 +60,8 @@ class TfliteProfiler(InProcessProfiler):
         session = self._open(op_graph(SENTINEL_OPS[0]))
         if self._xnnpack:
             require_xnnpack(session)
-        version = session.runtime_version
-        super().__init__(host_device("tflite", "tflite", version, options, settings))
+        runtime, version = _RECORDED.get(session.runtime, session.runtime), session.runtime_version
+        super().__init__(host_device("tflite", runtime, version, options, settings))
 
     def load(self, graph: Graph) -> Runnable:
         """Opens an interpreter on the written network, its input set once."""

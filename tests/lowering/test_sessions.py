@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
-from ofa_hw.errors import BackendUnavailableError, ProfilerError
+from ofa_hw.errors import BackendUnavailableError, ProfilerError, TableError
 from ofa_hw.graph import GraphBuilder, HardSwish, MaxPool, op_graph
+from ofa_hw.latency import fill_table
 from ofa_hw.lowering.onnx import to_onnx
 from ofa_hw.lowering.sessions import (
     OPTIMISATIONS,
@@ -29,6 +31,7 @@ from ofa_hw.lowering.sessions import (
 )
 from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
+from ofa_hw.profiling import SamplingPlan, open_profiler
 
 GRAPH = op_graph(OpSpec("conv", 8, 3, 4, kernel_size=3, stride=2, activation="h_swish"))
 ONNX, TFLITE = to_onnx(GRAPH), to_tflite(GRAPH)
@@ -305,6 +308,25 @@ def test_a_tflite_runtime_that_imports_and_fails_is_passed_over(
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", working)
     session = TfliteSession(TFLITE)
     assert (session.runtime, session.runtime_version) == ("tflite-runtime", "2.14.0")
+
+
+def test_tables_of_the_two_tflite_runtimes_do_not_mix(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table, op = tmp_path / "table.jsonl", OpSpec("conv", 8, 8, 8, kernel_size=1)
+    quick = SamplingPlan(relative_ci=1.0, min_time_s=0.0, max_time_s=0.01)
+    with closing(open_profiler("tflite")) as profiler:
+        assert profiler.device.runtime == "tflite"
+        fill_table([op], profiler, table, plan=quick)
+    working = importlib.import_module("ai_edge_litert.interpreter")
+    version = importlib.import_module("ai_edge_litert").__version__
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", SimpleNamespace(__version__=version))
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", working)
+    with closing(open_profiler("tflite")) as profiler:
+        assert profiler.device.runtime == "tflite-runtime"
+        with pytest.raises(TableError, match=r"runtime.*'tflite'.*'tflite-runtime'"):
+            fill_table([op], profiler, table, plan=quick)
 
 
 @pytest.mark.parametrize(
