@@ -35,7 +35,8 @@ def train(
     labels: Annotated[
         int,
         typer.Option(
-            help="Sub-networks to evaluate for the accuracy predictor; 0 for none.", min=0
+            help="Sub-networks to evaluate for the accuracy predictor, 10 or more; 0 for none.",
+            min=0,
         ),
     ] = 150,
     validation: ValidationOption = 0.1,

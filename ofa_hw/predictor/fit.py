@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from ofa_hw.predictor.features import GENERIC, feature_layout
 from ofa_hw.predictor.fitted import FitReport, FittedPredictor, Values
 from ofa_hw.predictor.models import ModelOptions, fit_model
 from ofa_hw.spaces import Rows, SearchSpace, SubnetSpec
+
+MIN_LABELS: Final = 10
 
 
 def fit_predictor(
@@ -93,8 +96,10 @@ class Labelled:
         rows = space.encode(specs)
         distinct, group = np.unique(rows, axis=0, return_inverse=True)
         count = len(distinct)
-        if count < 10:
-            raise SpecError(f"{count} distinct sub-networks are too few to fit; measure 10")
+        if count < MIN_LABELS:
+            raise SpecError(
+                f"{count} distinct sub-networks are too few to fit; measure {MIN_LABELS}"
+            )
         order = np.lexsort((np.random.default_rng(seed).random(count), distinct[:, 0]))
         chosen = every(count, max(2, round(held_out * count)))
         return cls(space, rows, labels, np.isin(group.ravel(), order[chosen]))

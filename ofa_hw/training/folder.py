@@ -20,7 +20,7 @@ from ofa_hw.errors import SpecError
 from ofa_hw.export import Normalisation
 from ofa_hw.training.data import Batch, Split
 from ofa_hw.training.decode import BROKEN, Augmentation, centred, normalised, varied
-from ofa_hw.training.listing import images_by_class
+from ofa_hw.training.listing import images_by_class, names_and_sizes
 from ofa_hw.training.opened import OpenedImages
 from ofa_hw.training.pending import PendingBatch
 
@@ -127,6 +127,7 @@ class FolderData:
         return {
             "images": sizes,
             "classes": list(self.classes),
+            "files' names and sizes": names_and_sizes(self.folder, self.files()),
             "validation": self._validation,
             "augmentation": asdict(self._augmentation),
         }

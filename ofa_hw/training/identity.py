@@ -17,6 +17,8 @@ from ofa_hw.training.execution import Execution, Workers
 from ofa_hw.training.recipe import Recipe
 
 _FORMAT: Final = 1
+# Files of earlier versions do not say it.
+_MAY_BE_UNSAID: Final = "data.files' names and sizes"
 
 
 def run_identity(
@@ -66,24 +68,30 @@ def require_same(path: Path, identity: Mapping[str, Any]) -> None:
     """
     try:
         there = json.loads(path.read_text())
-        found = dict(_leaves(there))
+        wrong = differences(there, identity)
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not say which run this folder holds ({error}); pass --force to replace "
             "it, or name another folder"
         ) from error
-    wanted = dict(_leaves(identity))
-    differences = [
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise SpecError(
+            f"{path.parent} holds another run: {'; '.join(wrong[:4])}{more}; name another "
+            "folder, or pass --force to replace it"
+        )
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What a file says otherwise than it would be written now, a sentence each."""
+    found, wanted = dict(_leaves(there)), dict(_leaves(here))
+    if _MAY_BE_UNSAID not in found:
+        wanted.pop(_MAY_BE_UNSAID, None)
+    return [
         f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
         for key in [*wanted, *(key for key in found if key not in wanted)]
         if found.get(key) != wanted.get(key)
     ]
-    if differences:
-        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
-        raise SpecError(
-            f"{path.parent} holds another run: {'; '.join(differences[:4])}{more}; name another "
-            "folder, or pass --force to replace it"
-        )
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -16,9 +16,11 @@ import numpy as np
 
 from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.lines import LineFile, read_json_lines, whole_lines
+from ofa_hw.predictor.fit import MIN_LABELS
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
+from ofa_hw.training.identity import differences
 from ofa_hw.training.labeller import Labeller, Measured, label_here, label_in_processes
 
 _logger = logging.getLogger(__name__)
@@ -137,6 +139,23 @@ def drawn_spec(space: SearchSpace, index: int, *, seed: int) -> SubnetSpec:
     return space.sample(rng=np.random.default_rng((seed, index)), resolution=resolution)
 
 
+def require_distinct(space: SearchSpace, count: int, *, seed: int) -> None:
+    """Looks whether a predictor can be fitted to so many sub-networks, before they are measured.
+
+    Raises:
+        SpecError: If too few of them differ.
+    """
+    distinct = set[SubnetSpec]()
+    for index in range(count):
+        distinct.add(drawn_spec(space, index, seed=seed))
+        if len(distinct) == MIN_LABELS:
+            return
+    raise SpecError(
+        f"{count} labels of {len(distinct)} distinct sub-networks are too few to fit a predictor "
+        f"to; take {MIN_LABELS} distinct ones or more, or 0 labels for no predictor"
+    )
+
+
 def _header(net: Supernet, data: ImageData, seed: int, images: int) -> dict[str, Any]:
     digest = hashlib.sha256()
     for key, value in net.state_dict().items():
@@ -159,15 +178,9 @@ def _header(net: Supernet, data: ImageData, seed: int, images: int) -> dict[str,
 def _read(path: Path, header: dict[str, Any]) -> dict[int, Label]:
     """Labels by number, if they are of the same supernet and images."""
     lines = read_json_lines(path, _WHAT, "line", failure=CheckpointError)
-    differences = [
-        f"{key} is {lines[0].get(key)!r} there and {value!r} here"
-        for key, value in header.items()
-        if lines[0].get(key) != value
-    ]
-    if differences:
+    if wrong := differences(lines[0], header):
         raise SpecError(
-            f"{path} holds other labels: {'; '.join(differences)[:300]}; name another file, or "
-            "remove it"
+            f"{path} holds other labels: {'; '.join(wrong)[:300]}; name another file, or remove it"
         )
     return dict(_parsed(path, lines))
 

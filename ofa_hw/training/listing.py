@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -37,3 +39,16 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
             f"put the images of each class into a folder, like {folder / 'CLASS' / 'image.jpg'}"
         )
     return found
+
+
+def names_and_sizes(folder: Path, paths: Iterable[Path]) -> str:
+    """A digest of files' places in a folder and sizes in bytes, whatever their order."""
+    lines = []
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError:  # a link to nowhere is a broken image, and nothing worse
+            size = -1
+        lines.append(f"{path.relative_to(folder).as_posix()}\0{size}\n")
+    text = "".join(sorted(lines)).encode(errors="surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:16]

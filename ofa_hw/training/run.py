@@ -18,7 +18,7 @@ from ofa_hw.training.data import ImageData, require_images
 from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, extremes
 from ofa_hw.training.execution import Execution, Workers
 from ofa_hw.training.identity import require_same, run_identity, write_identity
-from ofa_hw.training.labels import Label, collect_labels
+from ofa_hw.training.labels import Label, collect_labels, require_distinct
 from ofa_hw.training.loop import TrainingState, TrainingStep, frozen_copy
 from ofa_hw.training.recipe import Recipe
 from ofa_hw.training.resumable import Pace, train_resumable
@@ -117,7 +117,7 @@ def train_supernet(
         folder: Where everything goes: `supernet.pth`, `predictor.npz`, `log.jsonl`, the best
             weights in between as `best.pth`, and `checkpoints`.
         start: Weights to begin with, as of a network of one's own; random ones by default.
-        labels: Sub-networks to evaluate for the predictor; 0 for none.
+        labels: Sub-networks to evaluate for the predictor, 10 or more; 0 for none.
         seed: Of weights, training and labels.
         force: Whether to train from the beginning whatever is there.
         execution: How steps are computed.
@@ -127,14 +127,16 @@ def train_supernet(
 
     Raises:
         OutputExistsError: If files of something else than a run are there and `force` is false.
-        SpecError: If the space is unknown, the images are not of its classes and channels, or the
-            folder holds another run.
+        SpecError: If the space is unknown, the images are not of its classes and channels, there
+            are too few labels for a predictor, or the folder holds another run.
         CheckpointError: If the loss becomes infinite or not a number, or a file cannot be read or
             written.
     """
     folder = Path(folder)
     space = get_space(space) if isinstance(space, str) else space
     require_images(space, data)
+    if labels:
+        require_distinct(space, labels, seed=seed)
     execution, workers = execution or Execution(), workers or Workers()
     recipe = recipe.scaled(workers.size)
     steps = total_steps(recipe, data)

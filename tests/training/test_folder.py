@@ -1,5 +1,6 @@
 """Folders of images of every kind, good and broken."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from PIL import Image
 
 from ofa_hw.errors import SpecError
 from ofa_hw.spaces import SubnetSpec, get_space, with_classes
-from ofa_hw.training import Pace, Recipe, ShrinkingPhase, read_log, train_supernet
+from ofa_hw.supernet import load_supernet
+from ofa_hw.training import (
+    Pace,
+    Recipe,
+    ShrinkingPhase,
+    collect_labels,
+    read_log,
+    train_supernet,
+)
 from ofa_hw.training.decode import Augmentation
 from ofa_hw.training.folder import FolderData
 
@@ -178,6 +187,41 @@ def test_a_supernet_learns_from_a_folder_with_a_broken_image(folder: Path, tmp_p
     steps = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["line"] == "step"]
     assert len(steps) == 36
     assert np.mean([s["loss"] for s in steps[-5:]]) < 0.8 * steps[0]["loss"]
+
+
+def test_a_run_and_labels_of_other_images_of_equal_number_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe("short", (ShrinkingPhase("full", 0.3, 0.1),), batch_size=12)
+    net = load_supernet("tiny@classes=3").eval()
+
+    def go_on(images: Path) -> None:
+        data = FolderData(images, channels=1)
+        train_supernet("tiny@classes=3", data, recipe, tmp_path / "run", labels=0)
+
+    def label(images: Path) -> None:
+        data, path = FolderData(images, channels=1), tmp_path / "labels.jsonl"
+        collect_labels(net, data, 2, images=10, journal=path)
+
+    for what in (go_on, label):
+        what(folder)
+    moved = folder.rename(tmp_path / "moved")
+    for what in (go_on, label):
+        what(moved)  # the same images elsewhere
+    image = moved / "class0" / "0.png"
+    image.write_bytes((moved / "class1" / "0.png").read_bytes())
+    for what in (go_on, label):
+        with pytest.raises(SpecError, match=r"data\.files' names and sizes is '.*' there and"):
+            what(moved)
+    image.unlink()
+    image.symlink_to("nowhere")  # a broken image is no fault of the listing
+    with pytest.raises(SpecError, match=r"data\.files' names and sizes"):
+        go_on(moved)
+    # A folder of a version that did not write it goes on.
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())
+    del identity["data"]["files' names and sizes"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(identity))
+    go_on(moved)
 
 
 PLAIN = {"smallest_area": 1.0, "flip": False, "brightness": 0.0, "saturation": 0.0}

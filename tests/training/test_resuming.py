@@ -167,6 +167,15 @@ def test_files_of_something_else_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["supernet.pth"]
 
 
+def test_too_few_labels_for_a_predictor_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(SpecError, match=r"9 labels of 9 distinct.*10 distinct"):
+        train_supernet("tiny", DigitsData(), RECIPE, folder, labels=9)
+    assert not folder.exists()
+
+
 def test_images_of_other_classes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SpecError, match=r"10 classes.*60 apart; take the space tiny"):
