@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ _OVERHEAD = "overhead"
 # time by: seen on two-core virtual machines, and good for an estimate only.
 _LOAD_S = 0.03
 _EXCESS = 2.0
+_DRAIN_S = 5.0  # in which a profiler may hand over what it has when the time is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def fill_table(
         plan: How well to measure.
         force: Whether to throw away a file that is there.
         resume: Whether to go on with a file that is there.
-        max_minutes: When to stop.
+        max_minutes: When to stop. What has enough samples by then is kept; a profiler that goes
+            on all the same is stopped a few seconds later.
         progress: Called with operators measured and operators in all.
 
     Raises:
@@ -116,7 +119,7 @@ def fill_table(
         plan = plan or SamplingPlan()
         if max_minutes is not None:
             plan = replace(plan, total_time_s=min(plan.total_time_s, 60 * max_minutes))
-        deadline_s = time.monotonic() + plan.total_time_s
+        deadline_s, last_s = time.monotonic() + plan.total_time_s, math.inf
         batch = profiler.device.batch or 1
         cells = {str(op): Cell(str(op), partial(op_graph, op, batch=batch)) for op in missing}
         if table.overhead is None:
@@ -132,7 +135,10 @@ def fill_table(
                 done += 1
                 if progress:
                     progress(done, len(ops))
-            if time.monotonic() > deadline_s:  # a profiler need not look at the clock itself
+            # One that looks at the clock hands over what it has at once, and ends by itself.
+            if (now_s := time.monotonic()) > deadline_s:
+                last_s = min(last_s, now_s + _DRAIN_S)
+            if now_s > last_s:
                 break
     if by_key:
         sizes = ", ".join(str(s) for s in sorted({op.resolution for op in by_key.values()}))

@@ -17,9 +17,14 @@ class Clock(Protocol):
         """Processor time of this process, all threads together, in nanoseconds."""
         ...
 
+    def monotonic_ns(self) -> int:
+        """What deadlines are held by: wall time that passes whatever is done, of any origin."""
+        ...
+
 
 class SystemClock:
     """This machine's clock."""
 
     perf_counter_ns = staticmethod(time.perf_counter_ns)
     process_time_ns = staticmethod(time.process_time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from ofa_hw.errors import ProfilerError
 from ofa_hw.graph import Graph, op_graph
@@ -89,7 +90,10 @@ class InProcessProfiler(ABC):
                     progress(done, len(cells))
 
     def _engine(self, plan: SamplingPlan) -> Engine:
+        start_ns = self._clock.monotonic_ns()
         sentinels = [self.load(op_graph(op, batch=self.device.batch or 1)) for op in SENTINEL_OPS]
+        loading_s = (self._clock.monotonic_ns() - start_ns) * 1e-9
+        plan = replace(plan, total_time_s=plan.total_time_s - loading_s)
         return Engine(sentinels, plan, clock=self._clock, cpu_bound=self.cpu_bound)
 
     def _load_group(self, waiting: list[Cell], engine: Engine) -> dict[str, Runnable]:

@@ -94,7 +94,7 @@ class Rounds(ABC, Generic[NetworkT]):
         self.log = SentinelLog()
         self.rng = np.random.default_rng(plan.seed)
         self._clock = clock
-        self._end_ns = clock.perf_counter_ns() + plan.total_time_s * 1e9
+        self._end_ns = clock.monotonic_ns() + plan.total_time_s * 1e9
 
     @abstractmethod
     def warm_up(self, networks: Mapping[str, NetworkT]) -> list[SampledCell[NetworkT]]:
@@ -107,7 +107,7 @@ class Rounds(ABC, Generic[NetworkT]):
     @property
     def out_of_time(self) -> bool:
         """Whether the plan's time for all cells has passed."""
-        return self._clock.perf_counter_ns() >= self._end_ns
+        return self._clock.monotonic_ns() >= self._end_ns
 
     def measure(self, networks: Mapping[str, NetworkT]) -> Iterator[Measurement]:
         """Yields each cell's measurement after the round that made it final.
@@ -116,9 +116,10 @@ class Rounds(ABC, Generic[NetworkT]):
         yielded as they are, and the others are not.
         """
         since = len(self.log)
-        active = self.warm_up(networks)
-        while active and not self.out_of_time:
-            self.visit(active)
+        active, late = self.warm_up(networks), False
+        while active and not late:
+            if not self.out_of_time:  # which it may have become in the caller's hands
+                self.visit(active)
             late = self.out_of_time
             drift = self.log.drift(since)
             done = [c for c in active if (_is_enough(c) if late else self._is_done(c, drift))]

@@ -28,6 +28,10 @@ class FakeClock:
         """Processor time so far."""
         return int(self._cpu_ns)
 
+    def monotonic_ns(self) -> int:
+        """Wall time so far, which does not count as a reading."""
+        return int(self._wall_ns)
+
     @property
     def now_ns(self) -> float:
         """Wall time so far, which does not count as a reading."""
