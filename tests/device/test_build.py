@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback.stubs import gpu_library
 from loopback.tflite import VERSION
 
 from ofa_hw.errors import BackendUnavailableError, ProfilerError
@@ -15,7 +16,12 @@ from ofa_hw.graph import op_graph
 from ofa_hw.lowering.sessions import TfliteSession
 from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
-from ofa_hw_profilers.adb.build import build_runner, find_runner, open_library
+from ofa_hw_profilers.adb.build import (
+    build_runner,
+    find_runner,
+    open_gpu_library,
+    open_library,
+)
 from ofa_hw_profilers.adb.facts import parse_facts
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -65,6 +71,42 @@ def test_it_computes_what_the_network_computes(
     np.testing.assert_allclose(
         y.transpose(0, 3, 1, 2), expected, atol=1e-4 * np.abs(expected).max()
     )
+
+
+@pytest.mark.parametrize("delegate", ["gpu", "gpu-fp16"])
+def test_the_gpus_delegate_is_found_by_tflites_names_in_a_library_beside(
+    ofa_runner: Path, library: Path, tmp_path: Path, delegate: str
+) -> None:
+    shutil.copy(library, tmp_path)
+    gpu_library(tmp_path, half=delegate == "gpu-fp16")
+    model = to_tflite(op_graph(OP))
+    (tmp_path / "m.tflite").write_bytes(model)
+    _, loaded, visit = answers(
+        ofa_runner,
+        tmp_path / library.name,
+        delegate,
+        f"load 7 0 {len(model)} {tmp_path}/m.tflite",
+        "visit 7 1 5",
+    )
+    assert loaded["delegated"] == loaded["nodes"]
+    assert len(visit["ns"]) == 5  # type: ignore[arg-type]
+
+
+def test_a_library_beside_that_cannot_be_opened_is_named(
+    ofa_runner: Path, library: Path, tmp_path: Path
+) -> None:
+    shutil.copy(library, tmp_path)
+    (tmp_path / "libtensorflowlite_gpu_jni.so").write_bytes(b"nothing")
+    (reply,) = answers(ofa_runner, tmp_path / library.name, "gpu")
+    assert "cannot open the library of the delegate" in str(reply["error"])
+
+
+@pytest.mark.parametrize(
+    "delegate", ["tpu", "gpu-fp8", "xnnpackage", "none-of-these", "nnapi-fp16"]
+)
+def test_a_delegate_of_another_name_is_none(ofa_runner: Path, library: Path, delegate: str) -> None:
+    (reply,) = answers(ofa_runner, library, delegate)
+    assert reply["error"] == f"there is no delegate {delegate}"
 
 
 def test_bad_commands_are_answered_and_do_not_end_it(
@@ -139,5 +181,7 @@ def test_an_aar_gives_the_libraries_of_the_device(tmp_path: Path) -> None:
         ("libtensorflowlite_jni.so", b"x86_64"),
         ("libgpu.so", b"x86_64"),
     ]
+    with pytest.raises(BackendUnavailableError, match=r"but libtensorflowlite_jni\.so, libgpu"):
+        open_gpu_library(tmp_path / "tflite.aar", HERE)
     with pytest.raises(BackendUnavailableError, match="no libraries for riscv64"):
         open_library(tmp_path / "tflite.aar", parse_facts("abi=riscv64\n"))

@@ -10,6 +10,7 @@ import pytest
 from loopback.cells import LARGE, QUICK, SMALL, cells, median_ns, two_cells
 from loopback.device import Device
 from loopback.server import AdbServer
+from loopback.stubs import gpu_library
 from loopback.tflite import VERSION
 
 from ofa_hw.errors import (
@@ -220,6 +221,12 @@ def test_big_cores_are_refused_where_all_are_alike(
     [
         ({"delegate": "gpu"}, ProfilerError, "has no delegate gpu"),
         ({"delegate": "nnapi"}, ProfilerError, "has no delegate nnapi"),
+        ({"gpu_library": "gpu.so"}, ProfilerError, "with --set delegate=gpu, and this is ofa-run"),
+        (
+            {"benchmark_binary": "bm", "runner": "ofa-runner"},
+            ProfilerError,
+            "'bm' and runner is 'ofa-runner'.*leave out --benchmark-binary",
+        ),
         ({"delegate": "tpu"}, ProfilerError, "choose from xnnpack"),
         ({"delegat": "gpu"}, ProfilerError, "did you mean 'delegate'"),
         ({"library": "/nothing.so"}, BackendUnavailableError, "no TFLite library"),
@@ -241,6 +248,14 @@ def test_what_the_device_cannot_do_is_refused_and_leaves_nothing(
     with pytest.raises(error, match=words):
         open_profiler(device, **settings)
     assert device.listing() == []
+
+
+def test_the_gpus_delegate_comes_from_a_second_library(
+    device: Device, open_profiler: OpenProfiler, tmp_path: Path
+) -> None:
+    profiler = open_profiler(device, delegate="gpu", gpu_library=str(gpu_library(tmp_path)))
+    assert profiler.device.settings["delegate"] == "gpu"
+    assert len(list(profiler.measure(two_cells(), QUICK))) == 2
 
 
 def test_two_devices_are_profiled_side_by_side(

@@ -16,8 +16,10 @@ from ofa_hw.errors import BackendUnavailableError, DeviceOutputError, ProfilerEr
 from ofa_hw_profilers.adb.facts import DeviceFacts
 
 _ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "arm": "armeabi-v7a", "i686": "x86"}
+_ARCHIVES = (".aar", ".zip")
 _BUILD_TIMEOUT_S = 120
 _JNI = "libtensorflowlite_jni.so"
+_GPU = "libtensorflowlite_gpu_jni.so"  # where ofa-runner looks for the GPU's delegate
 
 
 def runner_source() -> bytes:
@@ -82,7 +84,7 @@ def open_library(path: Path, facts: DeviceFacts) -> Mapping[str, bytes]:
     """
     if not path.is_file():
         raise BackendUnavailableError(f"there is no TFLite library {path}")
-    if path.suffix in (".aar", ".zip"):
+    if path.suffix in _ARCHIVES:
         prefix = f"jni/{facts.abi}/"
         with zipfile.ZipFile(path) as archive:
             found = {
@@ -100,6 +102,20 @@ def open_library(path: Path, facts: DeviceFacts) -> Mapping[str, bytes]:
             f"{path} is built for {abi}, and {facts.name} needs one for {facts.abi}"
         )
     return {path.name: library}
+
+
+def open_gpu_library(path: Path, facts: DeviceFacts) -> Mapping[str, bytes]:
+    """The library of the GPU's delegate for a device, under the name that ofa-runner looks for.
+
+    Raises:
+        BackendUnavailableError: If it is not there, or not for the device's instruction set.
+    """
+    found = open_library(path, facts)
+    if path.suffix not in _ARCHIVES:
+        return {_GPU: found[path.name]}
+    if _GPU not in found:
+        raise BackendUnavailableError(f"{path} has no {_GPU}, but {', '.join(found)}")
+    return found
 
 
 def _built(abi: str, libc: str) -> Path:

@@ -13,7 +13,7 @@ from typing import IO
 
 from ofa_hw.errors import BackendUnavailableError, DeviceNotFoundError, ProfilerError
 from ofa_hw.profiling.types import DeviceInfo, ProfilerOptions
-from ofa_hw_profilers.adb.build import find_runner, open_library
+from ofa_hw_profilers.adb.build import find_runner, open_gpu_library, open_library
 from ofa_hw_profilers.adb.connect import connect
 from ofa_hw_profilers.adb.facts import DeviceFacts, read_facts
 from ofa_hw_profilers.adb.ofa_runner import OfaRunner
@@ -32,9 +32,9 @@ def open_adb_profiler(
 
     Args:
         options: How to run networks. Settings: `delegate` (xnnpack, none, gpu, nnapi), `cores`
-            (any, big, little, a list), `library`, `runner_binary`, `benchmark_binary`, `runner`,
-            `fixed_performance` (off, on), `partial_delegation` (refuse, note), `cool_down_s`,
-            `wait_s`; see `AdbSettings`.
+            (any, big, little, a list), `library`, `gpu_library`, `runner_binary`,
+            `benchmark_binary`, `runner`, `fixed_performance` (off, on), `partial_delegation`
+            (refuse, note), `cool_down_s`, `wait_s`; see `AdbSettings`.
         sleep: Waits some seconds.
 
     Raises:
@@ -118,7 +118,10 @@ def _runner(
         code = program.read_bytes()
     except OSError as error:
         raise BackendUnavailableError(f"ofa-runner {program} cannot be read: {error}") from error
-    return OfaRunner(code, open_library(settings.library, facts), run_settings)
+    libraries = dict(open_library(settings.library, facts))
+    if settings.gpu_library:
+        libraries.update(open_gpu_library(settings.gpu_library, facts))
+    return OfaRunner(code, libraries, run_settings)
 
 
 def _lock(serial: str) -> IO[str]:

@@ -24,6 +24,7 @@ _DEFAULTS = {
     "fixed_performance": "off",
     "partial_delegation": "refuse",
     "library": "",
+    "gpu_library": "",
     "runner_binary": "",
     "benchmark_binary": "",
     "cool_down_s": "90",
@@ -43,6 +44,7 @@ class AdbSettings:
         fixed_performance: Whether Android shall hold its clocks steady meanwhile.
         takes_parts: Whether a network counts that the delegate took over in part only.
         library: TFLite C library, or an AAR with it, for ofa-runner.
+        gpu_library: Library of the GPU's delegate, or an AAR with it, where `library` lacks it.
         runner_binary: ofa-runner for the device; found or built if None.
         benchmark_binary: benchmark_model: a file here, or a path on the device.
         cool_down_s: How long a throttled device may cool down.
@@ -55,6 +57,7 @@ class AdbSettings:
     fixed_performance: bool
     takes_parts: bool
     library: Path | None
+    gpu_library: Path | None
     runner_binary: Path | None
     benchmark_binary: str
     cool_down_s: float
@@ -95,6 +98,17 @@ def read_settings(options: ProfilerOptions) -> AdbSettings:
             raise ProfilerError(
                 f"{name} cannot be {values[name]!r}; choose from {', '.join(choices)}"
             )
+    if values["benchmark_binary"] and values["runner"] != "benchmark_model":
+        raise ProfilerError(
+            f"benchmark_binary is {values['benchmark_binary']!r} and runner is "
+            f"{values['runner']!r}, as you or the table say: leave out --benchmark-binary, or have "
+            "it used with --set runner=benchmark_model"
+        )
+    if values["gpu_library"] and (values["delegate"], values["runner"]) != ("gpu", "ofa-runner"):
+        raise ProfilerError(
+            f"gpu_library is for ofa-runner with --set delegate=gpu, and this is "
+            f"{values['runner']} with delegate {values['delegate']!r}"
+        )
     library = values["library"] or os.environ.get("OFA_HW_TFLITE_LIBRARY", "")
     return AdbSettings(
         delegate=values["delegate"],
@@ -103,6 +117,7 @@ def read_settings(options: ProfilerOptions) -> AdbSettings:
         fixed_performance=values["fixed_performance"] == "on",
         takes_parts=values["partial_delegation"] == "note",
         library=Path(library) if library else None,
+        gpu_library=Path(values["gpu_library"]) if values["gpu_library"] else None,
         runner_binary=Path(values["runner_binary"]) if values["runner_binary"] else None,
         benchmark_binary=values["benchmark_binary"],
         cool_down_s=_seconds("cool_down_s", values["cool_down_s"]),

@@ -35,7 +35,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MODELS
 #define MODELS 4096
+#endif
 #define FLOAT32 1
 #define FLUSH_NS 50000000
 
@@ -85,6 +87,16 @@ static struct {
   void *(*create)(const void *);
   void (*destroy)(void *);
 } delegate_of;
+
+/* Each delegate's functions in a library: those of the GPU differ in where the V2 stands. */
+static const struct {
+  const char *name, *defaults, *create, *destroy;
+  int has_half;
+} delegates[] = {
+    {"xnnpack", "XNNPackDelegateOptionsDefault", "XNNPackDelegateCreate", "XNNPackDelegateDelete", 1},
+    {"gpu", "GpuDelegateOptionsV2Default", "GpuDelegateV2Create", "GpuDelegateV2Delete", 1},
+    {"nnapi", "NnapiDelegateOptionsDefault", "NnapiDelegateCreate", "NnapiDelegateDelete", 0},
+};
 
 /* The beginnings of three structures of TFLite's C interface, unchanged since 2.3: enough to look
  * at the graph that a delegate has left behind, which no function of the interface tells. */
@@ -147,17 +159,49 @@ static int failed(int id, const char *format, ...) {
   return -1;
 }
 
-static void *symbol(void *library, const char *prefix, const char *name) {
+static void *symbol(void *library, const char *name) {
   char full[128];
-  snprintf(full, sizeof full, "%s%s", prefix, name);
+  snprintf(full, sizeof full, "TfLite%s", name);
   return dlsym(library, full);
+}
+
+/* Whether the delegate is this one, in single or half precision. */
+static int delegate_is(const char *name) {
+  size_t size = strlen(name);
+  const char *rest = delegate_name + size;
+  return !strncmp(delegate_name, name, size) && (!*rest || !strcmp(rest, "-fp16"));
+}
+
+static int bind_delegate(void *library, const char *path) {
+  if (!strcmp(delegate_name, "none")) return 0;
+  char beside[4096] = "";
+  if (delegate_is("gpu")) { /* Android archives have it in a library of its own, beside */
+    const char *slash = strrchr(path, '/');
+    snprintf(beside, sizeof beside, "%.*slibtensorflowlite_gpu_jni.so",
+             slash ? (int)(slash + 1 - path) : 0, path);
+    if (!access(beside, F_OK)) {
+      library = dlopen(beside, RTLD_NOW | RTLD_GLOBAL);
+      if (!library) return failed(-1, "cannot open the library of the delegate: %s", dlerror());
+      path = beside;
+    }
+  }
+  for (size_t i = 0; i < sizeof delegates / sizeof *delegates; i++) {
+    if (!delegate_is(delegates[i].name) || half > delegates[i].has_half) continue;
+    *(void **)&delegate_of.defaults = symbol(library, delegates[i].defaults);
+    *(void **)&delegate_of.create = symbol(library, delegates[i].create);
+    *(void **)&delegate_of.destroy = symbol(library, delegates[i].destroy);
+    if (!delegate_of.defaults || !delegate_of.create || !delegate_of.destroy)
+      return failed(-1, "%s has no delegate %s", path, delegate_name);
+    return 0;
+  }
+  return failed(-1, "there is no delegate %s", delegate_name);
 }
 
 static int bind_library(const char *path) {
   void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
   if (!library) return failed(-1, "cannot open the TFLite library: %s", dlerror());
 #define BIND(name)                                                                   \
-  if (!(*(void **)&tfl.name = symbol(library, "TfLite", #name)))                      \
+  if (!(*(void **)&tfl.name = symbol(library, #name)))                                \
     return failed(-1, "%s has no function TfLite" #name "; it is no TFLite C library", path);
   BIND(Version)
   BIND(ModelCreate)
@@ -178,26 +222,7 @@ static int bind_library(const char *path) {
   BIND(TensorByteSize)
   BIND(TensorData)
 #undef BIND
-  if (!strcmp(delegate_name, "none")) return 0;
-  const char *prefix = !strncmp(delegate_name, "xnnpack", 7) ? "TfLiteXNNPackDelegate"
-                       : !strncmp(delegate_name, "gpu", 3)   ? "TfLiteGpuDelegateV2"
-                       : !strcmp(delegate_name, "nnapi")     ? "TfLiteNnapiDelegate"
-                                                             : NULL;
-  if (!prefix) return failed(-1, "there is no delegate %s", delegate_name);
-  if (!strncmp(delegate_name, "gpu", 3)) { /* an AAR has it in a library of its own, beside */
-    char beside[4096];
-    const char *slash = strrchr(path, '/');
-    snprintf(beside, sizeof beside, "%.*slibtensorflowlite_gpu_jni.so",
-             slash ? (int)(slash + 1 - path) : 0, path);
-    void *gpu = dlopen(beside, RTLD_NOW | RTLD_GLOBAL);
-    if (gpu) library = gpu;
-  }
-  *(void **)&delegate_of.defaults = symbol(library, prefix, "OptionsDefault");
-  *(void **)&delegate_of.create = symbol(library, prefix, "Create");
-  *(void **)&delegate_of.destroy = symbol(library, prefix, "Delete");
-  if (!delegate_of.defaults || !delegate_of.create || !delegate_of.destroy)
-    return failed(-1, "%s has no delegate %s", path, delegate_name);
-  return 0;
+  return bind_delegate(library, path);
 }
 
 /* Stands in for a delegate's own Prepare and counts the nodes before and after it. */
@@ -222,12 +247,12 @@ static int prepare_and_count(Context *context, Delegate *delegate) {
 static void *make_delegate(void) {
   Options options;
   memset(&options, 0, sizeof options);
-  if (!strncmp(delegate_name, "xnnpack", 7)) {
+  if (delegate_is("xnnpack")) {
     options.first = threads;
     options.second = XNNPACK_QS8 | XNNPACK_QU8 | (half ? XNNPACK_FORCE_FP16 : 0);
   } else {
     options = delegate_of.defaults();
-    if (!strncmp(delegate_name, "gpu", 3)) options.first = half;
+    if (delegate_is("gpu")) options.first = half;
   }
   Delegate *delegate = delegate_of.create(&options);
   if (delegate && delegate->Prepare) {
