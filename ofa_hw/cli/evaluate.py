@@ -11,6 +11,7 @@ from ofa_hw.cli.app import app
 from ofa_hw.cli.options import JsonOption
 from ofa_hw.cli.output import print_json
 from ofa_hw.cli.training import (
+    CALIBRATION_IMAGES,
     CalibrationOption,
     DataOption,
     DeviceOption,
@@ -36,7 +37,7 @@ def evaluate(
     spec: SpecOption,
     data: DataOption,
     part: Annotated[str, typer.Option("--split", help="validation, test or train.")] = "validation",
-    calibrate: CalibrationOption = 2000,
+    calibrate: CalibrationOption = CALIBRATION_IMAGES,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
@@ -44,7 +45,7 @@ def evaluate(
     """Measure the top-1 of a sub-network after its batch norms are calibrated."""
     from ofa_hw.spaces import get_space
     from ofa_hw.supernet import load_supernet
-    from ofa_hw.training import Execution, calibrated, require_images, top1
+    from ofa_hw.training import Execution, calibrated, count_right, require_images
 
     chosen = read_spec(spec)
     space = get_space(chosen.space)
@@ -57,7 +58,7 @@ def evaluate(
     net = load_supernet(space, weights).eval()
     execution.place(net)
     module = calibrated(net, chosen, images, images=calibrate)
-    accuracy = top1(module, images, split, chosen.resolution)
+    right, seen = count_right(module, images, split, chosen.resolution)
     say_broken(images)
     macs, params = space.macs(chosen), space.params(chosen)
     if as_json:
@@ -65,15 +66,15 @@ def evaluate(
             {
                 "spec": json.loads(chosen.to_json()),
                 "split": split,
-                "images": images.size(split),
-                "top1": accuracy,
+                "images": seen,
+                "top1": right / seen,
                 "macs": macs,
                 "params": params,
             }
         )
         return
     print(
-        f"top-1 {accuracy:.2%} on {images.size(split)} {split} images "
+        f"top-1 {right / seen:.2%} on {seen} {split} images "
         f"({macs / 1e6:.2f} M multiply-accumulates, {params / 1e6:.2f} M parameters)"
     )
 

@@ -10,6 +10,7 @@ from ofa_hw.cli.app import app
 from ofa_hw.cli.options import JsonOption, SeedOption, SpaceOption
 from ofa_hw.cli.output import print_json, progress_bar
 from ofa_hw.cli.training import (
+    CALIBRATION_IMAGES,
     CalibrationOption,
     DataOption,
     DeviceOption,
@@ -39,7 +40,7 @@ def label(
             help="Measure on the workers of this dask.distributed scheduler.", metavar="ADDRESS"
         ),
     ] = None,
-    calibrate: CalibrationOption = 500,
+    calibrate: CalibrationOption = CALIBRATION_IMAGES,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,

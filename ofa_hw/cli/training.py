@@ -31,6 +31,7 @@ ValidationOption = Annotated[
 CalibrationOption = Annotated[
     int, typer.Option(help="Training images that batch norms are calibrated on.", min=1)
 ]
+CALIBRATION_IMAGES = 2000  # as in ofa_hw.training, which takes a second to import
 FileOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 DeviceOption = Annotated[str, typer.Option(help="Where torch computes, as cpu or cuda.")]
 

@@ -6,6 +6,7 @@ from ofa_hw.training.evaluate import (
     Evaluated,
     calibrated,
     calibration_batches,
+    count_right,
     evaluate_supernet,
     top1,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "calibrated",
     "calibration_batches",
     "collect_labels",
+    "count_right",
     "evaluate_supernet",
     "finetune",
     "get_data",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from ofa_hw.spaces import SearchSpace, SubnetSpec
 from ofa_hw.supernet import Supernet, calibrate_batch_norm
 from ofa_hw.training.data import ImageData, Split
 
-_BATCH = 100
+CALIBRATION_IMAGES: Final = 2000  # the paper's, section 3.3; a smaller training set gives all
+_BATCH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class Evaluated:
 
 
 def evaluate_supernet(
-    net: Supernet, data: ImageData, specs: Sequence[tuple[str, SubnetSpec]], *, images: int = 500
+    net: Supernet,
+    data: ImageData,
+    specs: Sequence[tuple[str, SubnetSpec]],
+    *,
+    images: int = CALIBRATION_IMAGES,
 ) -> tuple[Evaluated, ...]:
     """The validation accuracy of named sub-networks, each calibrated on training images."""
     found = []
@@ -71,11 +77,13 @@ def watched(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:
     ]
 
 
-def calibrated(net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int = 500) -> nn.Module:
+def calibrated(
+    net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int = CALIBRATION_IMAGES
+) -> nn.Module:
     """A sub-network as a plain module whose batch norms have statistics of their own.
 
     Shared weights leave a sub-network with the statistics of others; they are estimated anew on
-    training images (https://arxiv.org/abs/1908.09791, section 3.3; the paper takes 2,000).
+    training images (https://arxiv.org/abs/1908.09791, section 3.3).
 
     Args:
         net: The supernet, which is not changed.
@@ -85,17 +93,21 @@ def calibrated(net: Supernet, spec: SubnetSpec, data: ImageData, *, images: int 
     """
     module = net.extract(spec)
     device = _device(module)
-    batches = calibration_batches(data, spec.resolution, images=images)
+    batches = _calibration(data, spec.resolution, images)
     calibrate_batch_norm(module, (batch.to(device) for batch in batches))
     return module.eval()
 
 
 def calibration_batches(
-    data: ImageData, resolution: int, *, images: int = 500
+    data: ImageData, resolution: int, *, images: int = CALIBRATION_IMAGES
 ) -> list[torch.Tensor]:
     """Training images to calibrate batch norms on, (B, C, H, W) each."""
+    return list(_calibration(data, resolution, images))
+
+
+def _calibration(data: ImageData, resolution: int, images: int) -> Iterator[torch.Tensor]:
     batches = data.batches("train", resolution, _BATCH)
-    return [batch for batch, _ in itertools.islice(batches, -(-images // _BATCH))]
+    return (batch for batch, _ in itertools.islice(batches, -(-images // _BATCH)))
 
 
 def top1(module: nn.Module, data: ImageData, split: Split, resolution: int) -> float:
@@ -103,6 +115,18 @@ def top1(module: nn.Module, data: ImageData, split: Split, resolution: int) -> f
 
     Raises:
         SpecError: If the part has no images.
+    """
+    right, seen = count_right(module, data, split, resolution)
+    return right / seen
+
+
+def count_right(
+    module: nn.Module, data: ImageData, split: Split, resolution: int
+) -> tuple[int, int]:
+    """How many of a part's images a module classifies rightly, and of how many that can be read.
+
+    Raises:
+        SpecError: If there are none.
     """
     device = _device(module)
     right = seen = 0
@@ -112,7 +136,7 @@ def top1(module: nn.Module, data: ImageData, split: Split, resolution: int) -> f
             seen += len(labels)
     if not seen:
         raise SpecError(f"there are no {split} images to measure an accuracy on")
-    return right / seen
+    return right, seen
 
 
 def _device(module: nn.Module) -> torch.device:

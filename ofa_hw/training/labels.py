@@ -20,6 +20,7 @@ from ofa_hw.predictor.fit import MIN_LABELS
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
+from ofa_hw.training.evaluate import CALIBRATION_IMAGES
 from ofa_hw.training.identity import differences
 from ofa_hw.training.labeller import Labeller, Measured, label_here, label_in_processes
 
@@ -47,7 +48,7 @@ def collect_labels(
     count: int,
     *,
     seed: int = 0,
-    images: int = 500,
+    images: int = CALIBRATION_IMAGES,
     journal: Path | None = None,
     processes: int = 1,
     scheduler: str | None = None,

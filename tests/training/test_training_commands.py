@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ofa_hw.cli import training as cli
 from ofa_hw.lowering.files import open_file
-from ofa_hw.spaces import get_space
+from ofa_hw.spaces import get_space, with_classes
+from ofa_hw.supernet import load_supernet, save_checkpoint
+from ofa_hw.training import evaluate
 
 Run = Callable[..., tuple[int, str, str]]
 SPEC = get_space("tiny").smallest(24).to_json()
@@ -72,6 +75,22 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
         options["--output"] = tmp_path / "net.pth"
     assert_refused(run, command, {**options, **changes}, message)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_images_that_can_be_read_are_counted(run: Run, images: Path, tmp_path: Path) -> None:
+    space = with_classes(get_space("tiny"), 2)
+    save_checkpoint(load_supernet(space), tmp_path / "net.pth")
+    args = ("evaluate", "--weights", tmp_path / "net.pth", "--data", images, "--json")
+    args += ("--spec", space.smallest(24).to_json(), "--split", "train", "--validation", 0.01)
+    code, out, err = run(*args)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["images"] == 20  # of 21: two are held out, and one is broken
+    assert found["top1"] * 20 == pytest.approx(round(found["top1"] * 20))
+
+
+def test_labels_and_evaluations_calibrate_on_as_many_images_as_training() -> None:
+    assert cli.CALIBRATION_IMAGES == evaluate.CALIBRATION_IMAGES
 
 
 def test_a_part_without_images_is_named(run: Run, weights: Path) -> None:
