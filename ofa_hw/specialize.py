@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
 
 from ofa_hw.errors import SpecError, TableError
 from ofa_hw.search import ROUNDS, Constraint
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ofa_hw.graph.ir import Array
     from ofa_hw.latency import LatencyTable
     from ofa_hw.predictor import AccuracyPredictor
     from ofa_hw.profiling import Profiler, SamplingPlan
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
     CalibrationImages: TypeAlias = Callable[[int], Iterable[torch.Tensor]]
     Table: TypeAlias = LatencyTable | str | Path
+
+_KEPT: Final = 64  # images of the calibration, which files are compared on
 
 
 def specialize(
@@ -58,8 +63,8 @@ def specialize(
         latency_ms: The budget, in milliseconds; one a table.
         weights: The supernet's checkpoint; without, the sub-network cannot be exported.
         calibration: Gives batches of training images (N, C, H, W) at a resolution, on which the
-            sub-network's batch norms are calibrated; without, they keep the supernet's statistics,
-            which costs accuracy.
+            sub-network's batch norms are calibrated, and of which 64 are kept to compare exported
+            files on; without, batch norms keep the supernet's statistics, which costs accuracy.
         resolutions: Input resolutions to choose from; by default those the tables cover.
         restrict: Allowed values of fields or single genes, e.g. `{"kernel_sizes": (3, 5)}`.
         macs: Limit of the multiply-accumulates of one image.
@@ -128,7 +133,9 @@ def specialize(
             progress=progress,
         )
         best, measured_ms = chosen.candidate, chosen.measured_ms
-    module = None if weights is None else _extract(space, best.spec, weights, calibration)
+    module, images = None, None
+    if weights is not None:
+        module, images = _extract(space, best.spec, weights, calibration)
     names = ", ".join(table.name for table in tables)
     return Subnet(
         space,
@@ -142,6 +149,7 @@ def specialize(
         measured,
         tables[0].device,
         _interval_ms(tables[0], space, best.spec),
+        images,
     )
 
 
@@ -159,10 +167,25 @@ def _extract(
     spec: SubnetSpec,
     weights: str | Path | Mapping[str, torch.Tensor],
     calibration: CalibrationImages | None,
-) -> nn.Module:
+) -> tuple[nn.Module, Array | None]:
+    """The network with its weights, and some of the images that it was calibrated on."""
     from ofa_hw.supernet import calibrate_batch_norm, load_supernet
 
     module = load_supernet(space, weights=weights).extract(spec)
+    kept: list[Array] = []
+
+    def seen(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for batch in batches:
+            kept.append(_some(batch.numpy(force=True)))
+            yield batch
+
     if calibration is not None:
-        calibrate_batch_norm(module, calibration(spec.resolution))
-    return module.eval()
+        calibrate_batch_norm(module, seen(calibration(spec.resolution)))
+    return module.eval(), _some(np.concatenate(kept)) if kept else None
+
+
+def _some(images: Array) -> Array:
+    """At most `_KEPT` of them, evenly spread."""
+    places = np.linspace(0, len(images) - 1, min(_KEPT, len(images)))
+    chosen: Array = images[places.astype(int)]
+    return chosen

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ofa_hw.errors import ExportError
 from ofa_hw.search import Candidate, SearchResult
@@ -37,6 +39,8 @@ class Subnet:
         measured: Every candidate that was measured, the most accurate first.
         device: What the first table was measured on; the latencies are for it.
         interval_ms: What `latency_ms` is in with 90 % confidence; None of a table not calibrated.
+        images: Some of those that batch norms were calibrated on, (N, C, H, W), which files are
+            compared on; None where there were none.
     """
 
     space: SearchSpace
@@ -50,6 +54,7 @@ class Subnet:
     measured: tuple[MeasuredCandidate, ...] = ()
     device: DeviceInfo | None = None
     interval_ms: tuple[float, float] | None = None
+    images: Array | None = field(default=None, repr=False, compare=False)
 
     def export(
         self,
@@ -72,9 +77,10 @@ class Subnet:
         Args:
             path: Where to; its ending is the format.
             dtype: `fp32`, `fp16` or `int8`; a .pt2 is always `fp32`.
-            images: Images to compare on, (N, C, H, W), normalised; random ones by default.
-            calibration: Images that the ranges of `int8` are taken from; by default every second
-                one of `images`, which then are not among those that are compared.
+            images: Images to compare on, (N, C, H, W), normalised; by default the calibration
+                images, or else those that the sub-network keeps; without any, random ones.
+            calibration: Images that the ranges of `int8` are taken from. Where only one of the two
+                is given, every second image serves for that, and the others are compared.
             batch: Images at once; None for any number.
             normalisation: Images come as bytes, and the file begins with this.
             labels: Names of the classes, for the file's metadata.
@@ -101,6 +107,8 @@ class Subnet:
         if batch is not None and batch < 1:
             raise ExportError(f"a batch is at least 1 image, or None for any number; got {batch}")
         side = self.spec.resolution
+        if images is None and calibration is None:
+            images = self._kept_images(at_least=2 * (batch or 1))
         file = export_module(
             self._weighted(),
             (batch or 1, self.space.in_channels, side, side),
@@ -179,6 +187,12 @@ class Subnet:
         """The choice as the search saw it, with all its costs."""
         known = (self.result.best, *self.result.front)
         return next(candidate for candidate in known if candidate.spec == self.spec)
+
+    def _kept_images(self, *, at_least: int) -> Array | None:
+        """The images that were kept, again and again where they are fewer than that."""
+        if self.images is None or len(self.images) >= at_least:
+            return self.images
+        return np.resize(self.images, (at_least, *self.images.shape[1:]))
 
     def _weighted(self) -> nn.Module:
         if self.module is None:

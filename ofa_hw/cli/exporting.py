@@ -126,6 +126,11 @@ class Exporting:
             raise typer.BadParameter("--batch N and --dynamic-batch exclude each other")
         if (self.mean is None) != (self.std is None):
             raise typer.BadParameter("--mean and --std belong together")
+        if self.mean is not None and not (self.uint8_input or self.calibration_images):
+            raise typer.BadParameter(
+                "--mean and --std normalise bytes: pass --uint8-input, so that files take them, or "
+                "--calibration-images FOLDER, whose images they are for"
+            )
         if self.dtype == "int8" and not (has_data or self.calibration_images):
             raise typer.BadParameter(
                 "--dtype int8 takes the ranges of activations from images: pass --data NAME or "

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ofa_hw.cli.app import app
+from ofa_hw.cli.images import first_images
 from ofa_hw.cli.options import ForceOption, JsonOption, SeedOption
 from ofa_hw.cli.output import print_json, progress_bar
 from ofa_hw.cli.training import (
@@ -94,8 +95,9 @@ def finetune(
         save_checkpoint(module, output)
     shape = (1, space.in_channels, chosen.resolution, chosen.resolution)
     metadata = Provenance(spec=chosen, top1=tuned.top1).to_metadata()
+    compared = first_images(images, "validation", chosen.resolution) if export else None
     for path in export or []:
-        export_module(module, shape, path, metadata=metadata, force=force)
+        export_module(module, shape, path, images=compared, metadata=metadata, force=force)
     if as_json:
         print_json(
             {

@@ -67,9 +67,10 @@ def export_graph(
         path: Ends in `.onnx`, `.tflite` or `.pt2` (a program of torch.export).
         reference: What the file must compute, images (N, C, H, W) to outputs.
         options: How it is written; float32 by default.
-        images: What to check it with, (N, C, H, W), normalised; random normal ones by default.
-        calibration: What activations' ranges in `int8` are taken from; by default every second one
-            of `images`, which then are not among those that it is checked with.
+        images: What to check it with, (N, C, H, W), normalised; by default the calibration images,
+            and without those random normal ones.
+        calibration: What activations' ranges in `int8` are taken from. Of `images` or these alone
+            every second one serves for that, and the file is checked with the others.
         metadata: Written into the file.
         force: Whether to replace a file of this name.
 
@@ -83,15 +84,19 @@ def export_graph(
     check_output(path, force=force)
     require_form(format_of(path), options.dtype, options.form)
     batch = graph.input_shape[0]
-    are_real, notes = images is not None, []
-    if options.dtype == "int8" and calibration is None:
-        if images is None or len(images) < 2 * batch:
+    given = calibration if images is None else images
+    are_real, notes = given is not None, []
+    if options.dtype == "int8" and (images is None or calibration is None):
+        if given is None or len(given) < 2 * batch:
             raise ExportError(
-                f"{path.name} in int8 needs images to take the ranges of its activations from, "
-                "some hundred of those it is for; give images or calibration images"
+                f"{path.name} in int8 needs images to take the ranges of its activations from, and "
+                f"others to be compared on, some hundred of those it is for; got "
+                f"{0 if given is None else len(given)}, and {2 * batch} are the least"
             )
-        calibration, images = images[::2], images[1::2]
-    if images is None:
+        calibration, images = given[::2], given[1::2]
+    elif given is not None:
+        images = given
+    else:
         rng = np.random.default_rng(0)
         images = rng.standard_normal((4 * batch, *graph.input_shape[1:]), np.float32)
         notes.append("compared on noise, for want of images")
@@ -140,7 +145,8 @@ def export_module(
         input_shape: (N, C, H, W).
         path: Ends in `.onnx`, `.tflite` or `.pt2`.
         options: How it is written; float32 by default.
-        images: What to check it with, (N, C, H, W), normalised; random normal ones by default.
+        images: What to check it with, (N, C, H, W), normalised; by default the calibration images,
+            and without those random normal ones.
         calibration: What activations' ranges in `int8` are taken from (see `export_graph`).
         metadata: Written into the file.
         force: Whether to replace a file of this name.

@@ -205,6 +205,29 @@ def test_calibration_images_and_those_of_the_check_are_kept_apart(tmp_path: Path
     assert file.check.images == 24
 
 
+def test_calibration_images_alone_are_compared_on_too(tmp_path: Path) -> None:
+    def of_others(x: Array) -> Array:
+        return REFERENCE(x)[:, ::-1].copy()
+
+    path = tmp_path / "net.tflite"
+    file = export_graph(
+        GRAPH, path, reference=REFERENCE, options=options("int8"), calibration=IMAGES
+    )
+    assert (file.check.images, file.notes) == (12, ())
+    file = export_graph(GRAPH, path, reference=REFERENCE, calibration=IMAGES, force=True)
+    assert (file.check.images, file.notes) == (24, ())
+    path.unlink()
+    with pytest.raises(ParityError):
+        export_graph(
+            GRAPH,
+            path,
+            reference=of_others,
+            options=ExportOptions(dtype="int8"),
+            calibration=IMAGES,
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_xnnpack_leaves_out_is_named_and_leaves_no_file(tmp_path: Path) -> None:
     builder = GraphBuilder((1, 4, 8, 8))
     builder.add(MaxPool(3, 2, 1), builder.add(HardSwish(), "input"))

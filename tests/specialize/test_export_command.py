@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ofa_hw import LatencyTable, get_space, specialize
-from ofa_hw.errors import ExportError
+from ofa_hw.cli.exporting import Exporting
+from ofa_hw.errors import ExportError, ParityError
 from ofa_hw.export import read_provenance
 from ofa_hw.lowering.files import open_file
 from ofa_hw.predictor import MlpPredictor
+from ofa_hw.subnet import Subnet
+from ofa_hw.training import DigitsData, calibration_batches
+from ofa_hw.training.data import Split
 
 
 @pytest.fixture
@@ -78,6 +85,62 @@ def test_a_folder_of_images_does_without_labels(ship, folder: Path, tmp_path: Pa
     assert "of 6 images" in out.splitlines()[-1]
 
 
+@pytest.fixture
+def subnet(table: LatencyTable, predictor: MlpPredictor, weights: Path) -> Callable[..., Subnet]:
+    """Takes a sub-network from untrained weights, whose batch norms see digits if asked to."""
+
+    def call(calibration: Callable[[int], list[torch.Tensor]] | None = None) -> Subnet:
+        return specialize(
+            get_space("tiny"),
+            predictor=predictor,
+            lut=table,
+            latency_ms=100,
+            weights=weights,
+            calibration=calibration,
+        )
+
+    return call
+
+
+def test_files_are_compared_on_images_that_batch_norms_were_calibrated_on(
+    subnet: Callable[..., Subnet], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.onnx"
+    assert subnet().images is None
+    assert subnet().export(path).notes == ("compared on noise, for want of images",)
+    data = DigitsData()
+    calibrated = subnet(partial(calibration_batches, data))
+    assert calibrated.images is not None
+    file = calibrated.export(path, force=True)
+    assert (file.check.images, file.notes) == (64, ())
+    (train, _), *_ = data.batches("train", calibrated.spec.resolution, 1000)
+    known = {image.numpy().tobytes() for image in train}
+    assert {image.tobytes() for image in calibrated.images} <= known
+    file = calibrated.export(path, dtype="int8", min_agreement=0, force=True)
+    assert file.check.images == 32
+    assert calibrated.export(path, batch=100, force=True).check.images == 200
+    few = subnet(lambda side: [train[:3]])
+    assert few.export(path, dtype="int8", min_agreement=0, batch=4, force=True).check.images == 4
+
+
+def test_without_validation_images_eight_bits_are_compared_on_training_images(
+    subnet: Callable[..., Subnet], tmp_path: Path
+) -> None:
+    class NoneHeldOut(DigitsData):
+        def batches(
+            self, split: Split, resolution: int, batch_size: int
+        ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            return super().batches(split, resolution, batch_size) if split == "train" else iter(())
+
+    how = Exporting(paths=[tmp_path / "net.onnx"], dtype="int8", min_agreement=0)
+    (file,) = how.write(subnet(), NoneHeldOut())
+    assert (file.check.images, file.notes[1:]) == (128, ())
+    assert file.check.agreement < 1  # untrained, it is in doubt about most
+    demanding = replace(how, min_agreement=1.0, force=True)
+    with pytest.raises(ParityError, match="128 images, less than 100"):
+        demanding.write(subnet(), NoneHeldOut())
+
+
 def test_names_of_classes_are_kept_in_the_file(ship, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("".join(f"nº {i}\n" for i in range(10)))
@@ -95,9 +158,17 @@ def test_names_of_classes_are_kept_in_the_file(ship, tmp_path: Path) -> None:
         (["--export", "a.onnx", "--dtype", "int8"], "pass --data NAME or --calibration-images"),
         (["--export", "a.onnx", "--batch", 2, "--dynamic-batch"], "exclude each other"),
         (["--export", "a.onnx", "--mean", "0.5"], "belong together"),
+        (["--export", "a.onnx", "--mean", "0.5", "--std", "0.5"], "pass --uint8-input"),
+        (
+            ["--export", "a.onnx", "--data", "digits", "--mean", "0.5", "--std", "0.5"],
+            "or --calibration-images FOLDER",
+        ),
         (["--export", "a.onnx", "--min-agreement", 2], "min-agreement"),
     ],
-    ids=["no file", "labels of no file", "no images", "two batches", "half a pair", "above 1"],
+    ids=[
+        *("no file", "labels of no file", "no images", "two batches", "half a pair"),
+        *("nothing to normalise", "data that has its own", "above 1"),
+    ],
 )
 def test_options_that_contradict_each_other_exit_with_2(
     ship, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, args: list[object], message: str
@@ -141,16 +212,13 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(
 
 
 def test_a_latency_is_promised_for_the_data_type_and_batch_of_the_table(
-    table: LatencyTable, predictor: MlpPredictor, weights: Path, tmp_path: Path
+    subnet: Callable[..., Subnet], tmp_path: Path
 ) -> None:
-    subnet = specialize(
-        get_space("tiny"), predictor=predictor, lut=table, latency_ms=100, weights=weights
-    )
-    path = tmp_path / "net.onnx"
+    chosen, path = subnet(), tmp_path / "net.onnx"
     for batch, is_promised in ((1, True), (2, False), (None, True)):
-        file = subnet.export(path, batch=batch, force=True)
+        file = chosen.export(path, batch=batch, force=True)
         promised = read_provenance(path).predicted_latency_ms
-        assert promised == (subnet.latency_ms if is_promised else None)
+        assert promised == (chosen.latency_ms if is_promised else None)
         assert any("batch 1" in note for note in file.notes) == (not is_promised)
     with pytest.raises(ExportError, match="at least 1 image"):
-        subnet.export(tmp_path / "none.onnx", batch=0)
+        chosen.export(tmp_path / "none.onnx", batch=0)
