@@ -212,6 +212,34 @@ def test_short_rounds_add_up_to_a_block() -> None:
     assert [guard.accepts([150.0] * 2) for _ in range(4)] == [True, True, True, False]
 
 
+def test_a_device_that_stays_slow_in_short_rounds_cools_down_twice_and_is_marked() -> None:
+    device = FakeDevice(0)
+    guard = device.guard()
+    assert guard.accepts([100.0] * 8)
+    notes = [guard.note for _ in range(60) if guard.accepts([130.0] * 3)]
+    assert device.slept_s == [90.0, 90.0]
+    assert notes[:2] == ["", ""]  # no full block yet
+    assert set(notes[2:]) == {"throttled: the sentinel took 1.30 times its best"}
+    assert len(notes) == 58
+    kept = [(guard.accepts([101.0] * 3), guard.note) for _ in range(6)]
+    assert kept[-1] == (True, "")
+    assert [guard.accepts([130.0] * 3) for _ in range(6)].count(False) >= 1
+
+
+def test_heat_within_a_long_round_counts_though_it_is_over_at_its_end() -> None:
+    device = FakeDevice(0)
+    guard = device.guard()
+    device.statuses = [2, 0]
+    guard.watch()  # too soon: it has just been looked at
+    assert device.statuses == [2, 0]
+    device.now_s += 11
+    guard.watch()
+    assert not guard.accepts([100.0])
+    assert device.slept_s == [90.0]
+    assert guard.accepts([100.0])
+    assert guard.note == ""
+
+
 def test_without_a_cool_down_the_row_is_marked_at_once() -> None:
     device = FakeDevice(1)
     guard = ThrottleGuard(device.snapshot, cool_down_s=0, sleep=device.sleep)

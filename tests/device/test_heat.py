@@ -1,6 +1,7 @@
 """What heat, clocks and the screen do to a measurement, and what is undone at the end."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from loopback.cells import QUICK, two_cells
 from loopback.device import Device
 from loopback.shown import BATTERY, thermal_service
 
-from ofa_hw.profiling.types import ProfilerOptions
+from ofa_hw.profiling.types import Measurement, ProfilerOptions, SamplingPlan
 from ofa_hw_profilers.adb.opening import open_adb_profiler
 from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
 
 pytestmark = pytest.mark.adbd
 
 OpenProfiler = Callable[..., AdbTfliteProfiler]
+OpenWatched = Callable[[Callable[[float], object]], AdbTfliteProfiler]
+LONG = SamplingPlan(relative_ci=0.0001, min_time_s=0.3, max_time_s=0.3)
 
 
 def test_fixed_performance_is_restored(device: Device, open_profiler: OpenProfiler) -> None:
@@ -46,50 +49,89 @@ def test_fixed_performance_of_a_killed_run_is_restored_at_the_next_start(
     assert device.commands()[-1] == "power set-fixed-performance-mode-enabled false"
 
 
+@pytest.fixture
+def open_watched(
+    device: Device, library: Path, ofa_runner: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OpenWatched]:
+    """Opens a profiler that looks at the device after every round, and waits by a function."""
+    # The noise of the machine under the device is not what this is about.
+    monkeypatch.setattr("ofa_hw_profilers.adb.throttle._SLOW", 1e9)
+    opened: list[AdbTfliteProfiler] = []
+
+    def open_on(sleep: Callable[[float], object]) -> AdbTfliteProfiler:
+        settings = {"library": str(library), "runner_binary": str(ofa_runner), "cool_down_s": "33"}
+        options = ProfilerOptions(device.serial, settings=settings)
+        opened.append(open_adb_profiler(options, sleep=sleep))  # type: ignore[arg-type]
+        opened[-1]._guard._interval_s = 0.0
+        return opened[-1]
+
+    yield open_on
+    for profiler in opened:
+        profiler.close()
+
+
+def meanwhile(profiler: AdbTfliteProfiler, change: Callable[[], object]) -> list[Measurement]:
+    """Measures two cells, and changes the device as soon as some rounds have been made."""
+    accepts, rounds = profiler._guard.accepts, 0
+
+    def counted(levels_ns: Sequence[float]) -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 4:
+            threading.Thread(target=change).start()  # while the next rounds are under way
+        return accepts(levels_ns)
+
+    profiler._guard.accepts = counted  # type: ignore[method-assign]
+    rows = list(profiler.measure(two_cells(), LONG))
+    assert rounds > 8
+    return rows
+
+
 def test_a_device_that_gets_hot_cools_down_twice_and_is_marked(
-    device: Device, library: Path, ofa_runner: Path
+    device: Device, open_watched: OpenWatched
 ) -> None:
     slept: list[float] = []
-    settings = {"library": str(library), "runner_binary": str(ofa_runner), "cool_down_s": "33"}
-    options = ProfilerOptions(device.serial, settings=settings)
-    profiler = open_adb_profiler(options, sleep=slept.append)
-    guard = profiler._guard
-    guard._interval_s = 0.0  # look after every round
-    device.answer("dumpsys.thermalservice", thermal_service(2))
-    rows = list(profiler.measure(two_cells(), QUICK))
+    profiler = open_watched(slept.append)
+    rows = meanwhile(profiler, lambda: device.answer("dumpsys.thermalservice", thermal_service(2)))
     assert slept == [33.0, 33.0]
     for row in rows:
         assert "2 rounds repeated after cooling down" in row.notes
         assert any("throttled: thermal status 2 (moderate)" in note for note in row.notes)
-    profiler.close()
 
 
 def test_a_device_that_cools_down_in_time_is_not_marked(
-    device: Device, library: Path, ofa_runner: Path
+    device: Device, open_watched: OpenWatched
 ) -> None:
-    def cool(_: float) -> None:
-        device.sysfs("devices/system/cpu/cpu1/cpufreq/scaling_max_freq", "2400000\n")
-
-    settings = {"library": str(library), "runner_binary": str(ofa_runner), "cool_down_s": "33"}
-    profiler = open_adb_profiler(ProfilerOptions(device.serial, settings=settings), sleep=cool)
-    profiler._guard._interval_s = 0.0
-    profiler._guard._best_ns = 1e12  # the machine's own noise is not what this is about
-    device.sysfs("devices/system/cpu/cpu1/cpufreq/scaling_max_freq", "1200000\n")
-    rows = list(profiler.measure(two_cells(), QUICK))
-    assert profiler._guard.cool_downs >= 1
-    assert all("1 rounds repeated after cooling down" in row.notes for row in rows)
-    profiler.close()
+    limit = "devices/system/cpu/cpu1/cpufreq/scaling_max_freq"
+    profiler = open_watched(lambda _: device.sysfs(limit, "2400000\n"))
+    rows = meanwhile(profiler, lambda: device.sysfs(limit, "1200000\n"))
+    assert profiler._guard.cool_downs == 1
+    for row in rows:
+        assert "1 rounds repeated after cooling down" in row.notes
+        assert not any("limited" in note for note in row.notes)
 
 
 def test_a_screen_that_comes_on_and_a_charger_that_goes_are_noted(
-    device: Device, open_profiler: OpenProfiler
+    device: Device, open_watched: OpenWatched
 ) -> None:
-    profiler = open_profiler(device)
-    profiler._guard._interval_s = 0.0
+    def use() -> None:
+        device.answer("dumpsys.power", "Display Power: state=ON\n")
+        device.answer("dumpsys.battery", BATTERY.replace("USB powered: true", "USB powered: false"))
+
+    profiler = open_watched(lambda _: None)
     assert not any("screen" in note for row in profiler.measure(two_cells(), QUICK)
                    for note in row.notes)  # fmt: skip
-    device.answer("dumpsys.power", "Display Power: state=ON\n")
-    device.answer("dumpsys.battery", BATTERY.replace("USB powered: true", "USB powered: false"))
-    for row in profiler.measure(two_cells(), QUICK):
+    for row in meanwhile(profiler, use):
         assert any("screen ON, at the start OFF" in note for note in row.notes)
         assert any("power battery, at the start USB" in note for note in row.notes)
+
+
+def test_a_long_round_is_looked_into(
+    device: Device, open_watched: OpenWatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ofa_hw_profilers.adb.throttle._WATCH_S", 0.0)
+    monkeypatch.setattr("ofa_hw_profilers.adb.engine._REQUEST_NS", 1.0)
+    profiler = open_watched(lambda _: None)
+    profiler._guard._interval_s = 1e9  # never between rounds
+    rows = meanwhile(profiler, lambda: device.answer("dumpsys.power", "Display Power: state=ON\n"))
+    assert all(any("screen ON" in note for note in row.notes) for row in rows)

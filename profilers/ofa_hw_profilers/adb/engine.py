@@ -150,6 +150,7 @@ class DeviceEngine(Rounds[int]):
             if sum((_runs(cell) + 1) * cell.estimate_ns for cell in stops) >= _REQUEST_NS:
                 trip += self._visit_all(stops)
                 stops = []
+                self._guard.watch()
         return trip + self._visit_all(stops)
 
     def _visit_all(self, stops: Sequence[_Cell]) -> list[tuple[_Cell, Visit]]:

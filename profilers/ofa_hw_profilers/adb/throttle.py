@@ -15,16 +15,18 @@ _logger = logging.getLogger(__name__)
 
 _SLOW = 1.10  # times the best block; what Jetpack Microbenchmark calls throttled
 _BLOCK = 8  # sentinel levels that make a block
+_WATCH_S = 10.0  # between two looks within a round
 
 
 class ThrottleGuard:
-    """Looks at the device between rounds.
+    """Looks at the device between rounds, and within long ones.
 
     A device is throttled when Android says so (thermal status above none), when a core may no
     longer reach the frequency it could at the start, or when the sentinels of a block took over
     1.10 times as long as those of the best block. Then it may cool down, twice at most; if it is
     throttled even so, measuring goes on and every cell of the round is marked. After it has been
-    cool again, it may cool down again.
+    cool again, it may cool down again. A round of few sentinel levels makes no block; what the
+    last block showed holds until the next is full.
 
     Args:
         take_snapshot: Asks the device how it is doing.
@@ -58,9 +60,12 @@ class ThrottleGuard:
         self._sleep = sleep
         self._clock = clock
         self.start = take_snapshot()
-        self._changes = ""
         self._looked = clock()
-        self._reason = self.start.throttled_since(self.start)
+        # Why it was throttled and what had changed, at each look since the last round's end, or at
+        # the last one before if there was none since.
+        self._seen = [(self.start.throttled_since(self.start), "")]
+        self._is_old = True
+        self._slowness = ""
         self._levels_ns: list[float] = []
         self._best_ns = math.inf
         self._in_a_row = 0
@@ -73,38 +78,50 @@ class ThrottleGuard:
         Args:
             levels_ns: The sentinel's levels during the round.
         """
-        reason = self._hot() or self._slow(levels_ns)
+        is_judged = self._judge(levels_ns)
+        if self._clock() - self._looked >= self._interval_s:
+            self._look()
+        hot = next((reason for reason, _ in self._seen if reason), "")
+        changes = "; ".join(dict.fromkeys(change for _, change in self._seen if change))
+        self._is_old = True
+        reason = hot or self._slowness
         if not reason:
-            self._in_a_row, self.note = 0, self._changes
+            self._in_a_row, self.note = 0, changes
             return True
-        if self._cool_down_s and self._in_a_row < self._tries:
+        if self._cool_down_s and self._in_a_row < self._tries and (hot or is_judged):
             self._in_a_row += 1
             self.cool_downs += 1
             _logger.warning("throttled (%s); cooling down %g s", reason, self._cool_down_s)
             self._sleep(self._cool_down_s)
+            self._levels_ns.clear()  # of the device before it cooled down
             self._look()
+            self._is_old = True
             return False
-        self.note = "; ".join(filter(None, (f"throttled: {reason}", self._changes)))
+        self.note = "; ".join(filter(None, (f"throttled: {reason}", changes)))
         return True
 
-    def _hot(self) -> str:
-        if self._clock() - self._looked >= self._interval_s:
+    def watch(self) -> None:
+        """Looks at the device within a round, unless that was done a little while ago."""
+        if self._clock() - self._looked >= _WATCH_S:
             self._look()
-        return self._reason
 
     def _look(self) -> None:
         now = self._take_snapshot()
-        self._reason = now.throttled_since(self.start)
-        self._changes = now.changed_since(self.start)
+        if self._is_old:
+            self._seen.clear()
+            self._is_old = False
+        self._seen.append((now.throttled_since(self.start), now.changed_since(self.start)))
         self._looked = self._clock()
 
-    def _slow(self, levels_ns: Sequence[float]) -> str:
-        """Whether the last block of sentinel levels is slower than the best one was."""
-        self._levels_ns = [*self._levels_ns, *levels_ns]
+    def _judge(self, levels_ns: Sequence[float]) -> bool:
+        """Adds sentinel levels; whether they fill a block, which says if the device is slow."""
+        self._levels_ns += levels_ns
         if len(self._levels_ns) < _BLOCK:
-            return ""
+            return False
         level_ns = float(np.median(self._levels_ns))
         self._levels_ns.clear()
         self._best_ns = min(self._best_ns, level_ns)
         slowdown = level_ns / self._best_ns
-        return f"the sentinel took {slowdown:.2f} times its best" if slowdown > _SLOW else ""
+        is_slow = slowdown > _SLOW
+        self._slowness = f"the sentinel took {slowdown:.2f} times its best" if is_slow else ""
+        return True
