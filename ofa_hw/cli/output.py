@@ -16,9 +16,16 @@ def print_json(data: Any) -> None:  # noqa: ANN401 - whatever json can write
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    title: str | None = None,
+    stderr: bool = False,
 ) -> None:
-    """Prints a table on stdout; columns whose cells are all numbers are set to the right."""
+    """Prints a table; columns whose cells are all numbers are set to the right.
+
+    On stdout if it is a result, on stderr if it is news on the way to one.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -29,9 +36,9 @@ def print_table(
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    console = Console()
+    console = Console(stderr=stderr)
     if not console.is_terminal:
-        console = Console(width=max(console.width, 200))
+        console = Console(width=max(console.width, 200), stderr=stderr)
     console.print(table)
 
 

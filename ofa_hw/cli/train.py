@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,11 @@ from ofa_hw.cli.training import (
     open_images,
     say_broken,
 )
+
+if TYPE_CHECKING:
+    from ofa_hw.training import Evaluated
+
+_COLUMNS = ("sub-network", "kMACs", "validation top-1")
 
 
 @app.command(epilog="Example: ofa-hw train --space tiny --data digits --output runs/tiny")
@@ -96,6 +101,7 @@ def train(
             workers=workers,
             pace=Pace(checkpoint_seconds, evaluate_epochs),
             progress=progress if workers.writes else None,
+            watch=_show,
         )
     if not workers.writes:
         return
@@ -105,11 +111,18 @@ def train(
     if as_json:
         print_json(trained.summary())
         return
-    rows = [(n.name, n.macs // 1000, f"{n.top1:.1%}") for n in trained.evaluated]
-    print_table(("sub-network", "kMACs", "validation top-1"), rows)
+    print_table(_COLUMNS, _rows(trained.evaluated))
     if trained.report:
         print(
             f"predictor: RMSE {trained.report.rmse:.2%}, Spearman {trained.report.spearman:.2f} "
             f"on {trained.report.held_out} sub-networks it has not seen"
         )
     print(f"written to {output}")
+
+
+def _show(step: int, found: tuple[Evaluated, ...]) -> None:
+    print_table(_COLUMNS, _rows(found), title=f"after step {step}", stderr=True)
+
+
+def _rows(found: tuple[Evaluated, ...]) -> list[tuple[object, ...]]:
+    return [(network.name, network.macs // 1000, f"{network.top1:.1%}") for network in found]

@@ -54,16 +54,18 @@ def evaluate_supernet(
     return tuple(found)
 
 
-def extremes(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:
-    """The smallest and the largest sub-network, at the lowest and the highest resolution."""
-    return [
-        (f"{name} at {resolution} px", spec)
+def measured_last(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:
+    """The smallest and the largest at the lowest and the highest resolution, and `watched`'s."""
+    chosen = [
+        (name, spec)
         for resolution in dict.fromkeys((space.resolutions[0], space.resolutions[-1]))
         for name, spec in (
             ("smallest", space.smallest(resolution)),
             ("largest", space.largest(resolution)),
         )
     ]
+    chosen += watched(space)[2:]
+    return [(f"{name} at {spec.resolution} px", spec) for name, spec in chosen]
 
 
 def watched(space: SearchSpace) -> list[tuple[str, SubnetSpec]]:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from ofa_hw.supernet import Supernet, save_checkpoint
 from ofa_hw.training.checkpoints import Checkpoints
 from ofa_hw.training.data import ImageData
-from ofa_hw.training.evaluate import evaluate_supernet, watched
+from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, watched
 from ofa_hw.training.execution import Execution, Workers
 from ofa_hw.training.log import LogFile
 from ofa_hw.training.loop import TrainingState, TrainingStep, train
@@ -19,6 +20,8 @@ from ofa_hw.training.recipe import Recipe
 from ofa_hw.training.schedule import epoch_steps, phase_steps
 
 _logger = logging.getLogger(__name__)
+# Takes the steps done and the sub-networks that a run evaluates on its way.
+Watch: TypeAlias = Callable[[int, tuple[Evaluated, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ def train_resumable(
     workers: Workers | None = None,
     pace: Pace | None = None,
     progress: Callable[[TrainingStep], None] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Trains `net` in place; what is in `folder` decides where it begins.
 
@@ -60,6 +64,7 @@ def train_resumable(
         workers: The processes that take the steps together; the first one writes.
         pace: When to write checkpoints and to evaluate.
         progress: Called after each step.
+        watch: Called after each evaluation.
 
     Raises:
         CheckpointError: If the loss becomes infinite or not a number, or a file cannot be read or
@@ -84,7 +89,7 @@ def train_resumable(
         return
     with LogFile(folder / "log.jsonl", keep=notes.get("log_lines", 0)) as log:
         recorder = _Recorder(net, data, recipe, folder, checkpoints, log, pace or Pace())
-        recorder.best = notes.get("best", -1.0)
+        recorder.best, recorder.watch = notes.get("best", -1.0), watch
 
         def stepped(step: TrainingStep) -> None:
             recorder.record(step)
@@ -107,6 +112,7 @@ class _Recorder:
 
     Attributes:
         best: The highest mean accuracy of the watched sub-networks so far.
+        watch: Called after each evaluation.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class _Recorder:
         pace: Pace,
     ) -> None:
         self.best = -1.0
+        self.watch: Watch | None = None
         self._net, self._data, self._recipe = net, data, recipe
         self._folder, self._checkpoints, self._log, self._pace = folder, checkpoints, log, pace
         self._per_epoch = epoch_steps(recipe, data)
@@ -143,8 +150,7 @@ class _Recorder:
     def keep(self, state: TrainingState) -> None:
         """Evaluates and writes a checkpoint where it is time to."""
         phase_over = state.step == 0
-        every = self._pace.evaluation_epochs
-        due = bool(every and state.step and state.step % (every * self._per_epoch) == 0)
+        due = not phase_over and self._is_due(state)
         if phase_over or due:
             self._evaluate(state)
         if phase_over or due or self._is_time():
@@ -153,6 +159,13 @@ class _Recorder:
             self._checkpoints.save(self._net, state, notes)
             self._saved_s = time.monotonic()
         self._stepped_s = max(self._stepped_s, self._saved_s)
+
+    def _is_due(self, state: TrainingState) -> bool:
+        every = self._pace.evaluation_epochs
+        if every is None or state.step % (every * self._per_epoch):
+            return False
+        # After the last step of a phase, its end is evaluated.
+        return state.step < phase_steps(self._recipe.phases[state.phase], self._per_epoch)
 
     def _is_time(self) -> bool:
         return time.monotonic() - self._saved_s >= self._pace.checkpoint_interval_s
@@ -166,6 +179,8 @@ class _Recorder:
         top1 = {network.name: network.top1 for network in found}
         self._log.add({"line": "evaluation", "step": done, "mean_top1": mean, "top1": top1})
         _logger.info("after step %d: mean top-1 %.4f of %s", done, mean, top1)
+        if self.watch:
+            self.watch(done, found)
         if mean > self.best:
             self.best = mean
             save_checkpoint(self._net, self._folder / "best.pth")

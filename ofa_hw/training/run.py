@@ -15,13 +15,13 @@ from ofa_hw.predictor import FitReport, fit_predictor
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet, load_supernet, save_checkpoint
 from ofa_hw.training.data import ImageData, require_images
-from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, extremes
+from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, measured_last
 from ofa_hw.training.execution import Execution, Workers
 from ofa_hw.training.identity import require_same, run_identity, write_identity
 from ofa_hw.training.labels import Label, collect_labels, require_distinct
 from ofa_hw.training.loop import TrainingState, TrainingStep, frozen_copy
 from ofa_hw.training.recipe import Recipe
-from ofa_hw.training.resumable import Pace, train_resumable
+from ofa_hw.training.resumable import Pace, Watch, train_resumable
 from ofa_hw.training.schedule import total_steps
 
 _logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class TrainedSupernet:
     Attributes:
         weights: The supernet's checkpoint.
         predictor: The accuracy predictor's file; None if no labels were asked for.
-        evaluated: The smallest and the largest sub-network at the lowest and highest resolution.
+        evaluated: The smallest and the largest sub-network at the lowest and highest resolution,
+            and two random ones.
         report: How well the predictor does on sub-networks that it has not seen.
         labels: Sub-networks that were labelled for it.
         fresh: Whether anything had to be done, and not all was there already.
@@ -104,6 +105,7 @@ def train_supernet(
     workers: Workers | None = None,
     pace: Pace | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> TrainedSupernet:
     """Trains a supernet, evaluates it and fits its predictor.
 
@@ -124,6 +126,7 @@ def train_supernet(
         workers: The processes that train together; the first one writes and returns the results.
         pace: When to write checkpoints and to evaluate.
         progress: Called with steps done and steps in all; a labelled sub-network is a step.
+        watch: Called after each evaluation on the way, with steps done and what was evaluated.
 
     Raises:
         OutputExistsError: If files of something else than a run are there and `force` is false.
@@ -158,7 +161,9 @@ def train_supernet(
         if progress:
             progress(steps + done, steps + labels)
 
-    net = _trained(space, data, recipe, folder, start, seed, execution, workers, pace, trained)
+    net = _trained(
+        *(space, data, recipe, folder, start, seed, execution, workers, pace, trained, watch)
+    )
     if not workers.writes:
         return TrainedSupernet(folder / _WEIGHTS, None, (), None)
     report = None
@@ -167,7 +172,7 @@ def train_supernet(
             net, data, labels, seed=seed, journal=folder / _LABELS, progress=labelled
         )
         report = _fit(space, pairs, folder / _PREDICTOR, seed)
-    evaluated = evaluate_supernet(net, data, extremes(space))
+    evaluated = evaluate_supernet(net, data, measured_last(space))
     predictor = folder / _PREDICTOR if labels else None
     result = TrainedSupernet(folder / _WEIGHTS, predictor, evaluated, report, labels)
     write_text(folder / _RESULT, json.dumps(result.summary(), indent=2) + "\n")
@@ -211,6 +216,7 @@ def _trained(
     workers: Workers,
     pace: Pace | None,
     progress: Callable[[TrainingStep], None],
+    watch: Watch | None,
 ) -> Supernet:
     """The trained supernet: from its file, or by training."""
     weights = folder / _WEIGHTS
@@ -229,6 +235,7 @@ def _trained(
         workers=workers,
         pace=pace,
         progress=progress,
+        watch=watch,
     )
     if workers.writes:
         save_checkpoint(net, weights)

@@ -12,7 +12,7 @@ from ofa_hw.cli import training as cli
 from ofa_hw.lowering.files import open_file
 from ofa_hw.spaces import get_space, with_classes
 from ofa_hw.supernet import load_supernet, save_checkpoint
-from ofa_hw.training import evaluate
+from ofa_hw.training import evaluate, read_log
 
 Run = Callable[..., tuple[int, str, str]]
 SPEC = get_space("tiny").smallest(24).to_json()
@@ -96,6 +96,35 @@ def test_labels_and_evaluations_calibrate_on_as_many_images_as_training() -> Non
 def test_a_part_without_images_is_named(run: Run, weights: Path) -> None:
     options = {"--weights": weights, "--spec": SPEC, "--data": "digits", "--split": "holdout"}
     assert_refused(run, "evaluate", options, "validation, test or train")
+
+
+def test_a_run_shows_how_sub_networks_fare_on_the_way_and_heeds_its_options(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "short.toml").write_text(
+        'name = "short"\nbatch_size = 10\n[[phase]]\nname = "full"\nepochs = 2\n'
+        "learning_rate = 0.1\n"
+    )
+    code, out, err = run(
+        *("train", "--space", "tiny", "--data", images, "--recipe", tmp_path / "short.toml"),
+        *("--precision", "bfloat16", "--accumulate", 2, "--evaluate-epochs", 1),
+        *("--labels", 0, "-o", tmp_path / "run"),
+    )
+    assert code == 0, err
+    names = ("smallest", "largest", "random 1", "random 2")
+    for step in (2, 4):
+        table = err.split(f"after step {step} ")[1].splitlines()[1:]
+        assert table[0].split() == ["sub-network", "kMACs", "validation", "top-1"]
+        for name, row in zip(names, table[1:], strict=False):
+            assert re.match(rf"{name} +\d+ +\d+\.\d%", row), row
+    lines = read_log(tmp_path / "run" / "log.jsonl")
+    evaluations = [line for line in lines if line["line"] == "evaluation"]
+    assert [line["step"] for line in evaluations] == [2, 4]
+    assert all(line["top1"].keys() == set(names) for line in evaluations)
+    for name in ("smallest at 24", "largest at 24", "smallest at 32", "largest at 32", "random 2"):
+        assert f"{name}" in out
+    execution = json.loads((tmp_path / "run" / "run.json").read_text())["execution"]
+    assert (execution["precision"], execution["accumulate"]) == ("bfloat16", 2)
 
 
 def test_finetune_keeps_a_file_in_the_way(run: Run, weights: Path, tmp_path: Path) -> None:
