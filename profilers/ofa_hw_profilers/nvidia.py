@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from ofa_hw.errors import BackendUnavailableError, DeviceOutputError, ProfilerError
+from ofa_hw.errors import BackendUnavailableError, DeviceOutputError
 from ofa_hw.profiling.device import UNKNOWN
 
 _TIMEOUT_S: Final = 30.0
-_LOOK_EVERY_S: Final = 5.0
 # Each generation of the driver has its own name for it.
 _POWER_LIMITS: Final = (
     "gpu_power_readings/current_power_limit",
@@ -60,7 +58,11 @@ class GpuState:
         max_sm_clock_mhz: The most that its processors can have.
         power_limit_w: What it may draw.
         slowed: Why its clocks are lower than they could be, in words.
-        processes: What computes on it.
+        idle: Whether its clocks are low because nothing runs.
+        utilisation_percent: Of the last moments, in how many of them something ran.
+        used_mib: Of its memory.
+        drawing_mib: Of its memory, what processes hold that draw screens.
+        processes: What computes on it; often none in a container, which cannot see them.
     """
 
     name: str
@@ -72,10 +74,14 @@ class GpuState:
     max_sm_clock_mhz: float | None
     power_limit_w: float | None
     slowed: tuple[str, ...]
+    idle: bool
+    utilisation_percent: float | None
+    used_mib: float | None
+    drawing_mib: float
     processes: tuple[GpuProcess, ...]
 
     def details(self) -> dict[str, str]:
-        """For the header of a table."""
+        """For the header of a table, of a GPU that works."""
         numbers = {
             "gpu_temperature_c": self.temperature_c,
             "gpu_sm_clock_mhz": self.sm_clock_mhz,
@@ -88,7 +94,6 @@ class GpuState:
             "gpu_driver": self.driver_version,
             **known,
             "gpu_slowed": ", ".join(self.slowed) or "no",
-            "gpu_processes": str(len(self.processes)),
         }
 
 
@@ -118,6 +123,24 @@ def read_gpus() -> tuple[GpuState, ...]:
     return parse_states(done.stdout)
 
 
+def read_while(work: Callable[[], object]) -> tuple[GpuState, ...]:
+    """As `read_gpus`, while this process works: the clocks of an idle GPU tell nothing.
+
+    Args:
+        work: Keeps the GPU busy for a moment; called until the driver has answered, once at least.
+
+    Raises:
+        BackendUnavailableError: As `read_gpus`.
+        DeviceOutputError: As `read_gpus`.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(read_gpus)
+        work()
+        while not answer.done():
+            work()
+    return answer.result()
+
+
 def find_gpu(uuid: str, gpus: Sequence[GpuState]) -> GpuState:
     """The GPU of this number; a runtime gives it without the `GPU-` that the driver begins it with.
 
@@ -132,56 +155,6 @@ def find_gpu(uuid: str, gpus: Sequence[GpuState]) -> GpuState:
         f"the GPU {uuid} is none of those that nvidia-smi lists ({known}); parts of a GPU cannot "
         "be watched and are not measured"
     )
-
-
-def require_alone(gpu: GpuState, *, own: int) -> None:
-    """Checks that no other process computes on a GPU.
-
-    Args:
-        gpu: The GPU.
-        own: How many of its processes are this one.
-
-    Raises:
-        ProfilerError: If one does.
-    """
-    if len(gpu.processes) > own:
-        named = ", ".join(f"{process.name} ({process.pid})" for process in gpu.processes)
-        raise ProfilerError(
-            f"other processes compute on the {gpu.name}, and would be measured too: {named}; "
-            "end them, choose another GPU with CUDA_VISIBLE_DEVICES, or pass --set others=note"
-        )
-
-
-class GpuWatch:
-    """Looks at a GPU every few seconds, and says what rows measured now have to note."""
-
-    def __init__(self, read: Callable[[], GpuState], *, expected: int) -> None:
-        """Begins.
-
-        Args:
-            read: Reads the state.
-            expected: How many processes may compute on it, this one included.
-        """
-        self._read, self._expected = read, expected
-        self._looked_s = -math.inf
-        self._notes: tuple[str, ...] = ()
-
-    def notes(self) -> tuple[str, ...]:
-        """What is to be noted now."""
-        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
-            self._notes = self._look()
-            self._looked_s = time.monotonic()
-        return self._notes
-
-    def _look(self) -> tuple[str, ...]:
-        gpu = self._read()
-        notes = []
-        if gpu.slowed:
-            notes.append(f"throttled: the GPU was {', '.join(gpu.slowed)}")
-        if len(gpu.processes) > self._expected:
-            names = ", ".join(process.name for process in gpu.processes)
-            notes.append(f"other processes came onto the GPU, which has {names}")
-        return tuple(notes)
 
 
 def parse_states(text: str) -> tuple[GpuState, ...]:
@@ -211,6 +184,10 @@ def _state(gpu: ET.Element, driver_version: str) -> GpuState:
         max_sm_clock_mhz=_number(gpu, ["max_clocks/sm_clock"]),
         power_limit_w=_number(gpu, _POWER_LIMITS),
         slowed=tuple(dict.fromkeys(_slowed(gpu))),
+        idle="gpu_idle" in set(_reasons(gpu)),
+        utilisation_percent=_number(gpu, ["utilization/gpu_util"]),
+        used_mib=_number(gpu, ["fb_memory_usage/used"]),
+        drawing_mib=sum(_drawing(gpu)),
         processes=tuple(_processes(gpu)),
     )
 
@@ -231,12 +208,18 @@ def _number(element: ET.Element, paths: Sequence[str]) -> float | None:
         return None
 
 
-def _slowed(gpu: ET.Element) -> Iterator[str]:
+def _reasons(gpu: ET.Element) -> Iterator[str]:
+    """Why its clocks are lower than they could be, as the driver calls it."""
     for word in ("event", "throttle"):  # drivers before 535 have the second
-        for reason, meaning in _SLOWED.items():
-            path = f"clocks_{word}_reasons/clocks_{word}_reason_{reason}"
-            if _text(gpu, [path]) == "Active":
-                yield meaning
+        start = f"clocks_{word}_reason_"
+        for reason in gpu.iterfind(f"clocks_{word}_reasons/*"):
+            if (reason.text or "").strip() == "Active":
+                yield reason.tag.removeprefix(start)
+
+
+def _slowed(gpu: ET.Element) -> Iterator[str]:
+    reasons = set(_reasons(gpu))
+    return (meaning for reason, meaning in _SLOWED.items() if reason in reasons)
 
 
 def _processes(gpu: ET.Element) -> Iterator[GpuProcess]:
@@ -244,3 +227,9 @@ def _processes(gpu: ET.Element) -> Iterator[GpuProcess]:
         if "C" in _text(process, ["type"]):  # G draws a screen and is no matter
             pid = _number(process, ["pid"])
             yield GpuProcess(int(pid or 0), _text(process, ["process_name"]))
+
+
+def _drawing(gpu: ET.Element) -> Iterator[float]:
+    for process in gpu.iterfind("processes/process_info"):
+        if "C" not in _text(process, ["type"]):
+            yield _number(process, ["used_memory"]) or 0.0

@@ -1,169 +1,51 @@
-"""The backend `cuda`: what it refuses and reads of a GPU, and, where there is one, its runs."""
+"""The backend `cuda`: what it refuses, how it measures, and, where there is a GPU, its runs."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import gc
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from ofa_hw.errors import BackendUnavailableError, DeviceOutputError, ProfilerError
+from ofa_hw.errors import ProfilerError
 from ofa_hw.graph import network_graph, op_graph
+from ofa_hw.lowering.form import Form
+from ofa_hw.lowering.sessions import GPU_PROVIDERS
 from ofa_hw.ops import OpSpec
-from ofa_hw.profiling import Cell, Engine, ProfilerOptions, SamplingPlan, open_profiler
+from ofa_hw.profiling import (
+    Cell,
+    Engine,
+    FileProfiler,
+    ProfilerOptions,
+    SamplingPlan,
+    open_profiler,
+)
 from ofa_hw.spaces import get_space
 from ofa_hw.testing import PROFILER_CHECKS, MakeProfiler
-from ofa_hw_profilers.nvidia import (
-    GpuState,
-    GpuWatch,
-    find_gpu,
-    parse_states,
-    read_gpus,
-    require_alone,
-)
+from ofa_hw_profilers.cuda_driver import ask_driver
+from ofa_hw_profilers.gpu_watch import GpuWatch
 
 torch = pytest.importorskip("torch")
 
-from ofa_hw_profilers.cuda import CudaProfiler  # noqa: E402 - takes torch
-from ofa_hw_profilers.cuda.inputs import InputRing  # noqa: E402
-from ofa_hw_profilers.cuda.timing import InferenceClock  # noqa: E402
+from ofa_hw.lowering.torch import to_torch  # noqa: E402 - takes torch
+from ofa_hw.lowering.torch_session import write_program  # noqa: E402
+from ofa_hw_profilers.cuda import CudaProfiler  # noqa: E402
+from ofa_hw_profilers.cuda.capture import CapturedForward  # noqa: E402
+from ofa_hw_profilers.cuda.inputs import CacheSweep, InputRing  # noqa: E402
+from ofa_hw_profilers.cuda.programs import load_program  # noqa: E402
+from ofa_hw_profilers.cuda.timing import EventTimer, InferenceClock  # noqa: E402
 
 OP = OpSpec("mbconv", 14, 24, 24, 72, kernel_size=3, activation="relu", shortcut="identity")
 PLAN = SamplingPlan(relative_ci=0.05, min_time_s=0.01, max_time_s=0.2)
 HAS_GPU = torch.cuda.is_available()
-
-
-# What drivers 555 and 470 print for `nvidia-smi -q -x`, without the parts that are not read.
-NEW = """<?xml version="1.0" ?>
-<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">
-<nvidia_smi_log>
-  <timestamp>Mon Jul 15 13:41:56 2024</timestamp>
-  <driver_version>555.42.06</driver_version>
-  <attached_gpus>2</attached_gpus>
-  <gpu id="00000000:01:00.0">
-    <product_name>NVIDIA L4</product_name>
-    <uuid>GPU-c5533cd4-5a60-059e-348d-b6d7466932e4</uuid>
-    <clocks_event_reasons>
-      <clocks_event_reason_gpu_idle>Active</clocks_event_reason_gpu_idle>
-      <clocks_event_reason_sw_power_cap>Not Active</clocks_event_reason_sw_power_cap>
-      <clocks_event_reason_hw_thermal_slowdown>Not Active</clocks_event_reason_hw_thermal_slowdown>
-    </clocks_event_reasons>
-    <temperature>
-      <gpu_temp>45 C</gpu_temp>
-      <gpu_target_temperature>N/A</gpu_target_temperature>
-    </temperature>
-    <gpu_power_readings><current_power_limit>72.00 W</current_power_limit></gpu_power_readings>
-    <clocks><sm_clock>2040 MHz</sm_clock><mem_clock>6250 MHz</mem_clock></clocks>
-    <max_clocks><sm_clock>2040 MHz</sm_clock></max_clocks>
-    <processes></processes>
-  </gpu>
-  <gpu id="00000000:02:00.0">
-    <product_name>NVIDIA L4</product_name>
-    <uuid>GPU-aaaaaaaa-5a60-059e-348d-b6d7466932e4</uuid>
-    <temperature><gpu_temp>N/A</gpu_temp></temperature>
-    <clocks><sm_clock>[N/A]</sm_clock></clocks>
-    <processes>
-      <process_info><pid>7372</pid><type>C</type><process_name>ffmpeg</process_name></process_info>
-      <process_info><pid>812</pid><type>G</type><process_name>Xorg</process_name></process_info>
-    </processes>
-  </gpu>
-</nvidia_smi_log>
-"""
-OLD = """<?xml version="1.0" ?>
-<nvidia_smi_log>
-  <driver_version>470.57.02</driver_version>
-  <gpu id="00000000:17:00.0">
-    <product_name>NVIDIA A40</product_name>
-    <uuid>GPU-bbbbbbbb-5a60-059e-348d-b6d7466932e4</uuid>
-    <clocks_throttle_reasons>
-      <clocks_throttle_reason_sw_power_cap>Active</clocks_throttle_reason_sw_power_cap>
-      <clocks_throttle_reason_hw_slowdown>Not Active</clocks_throttle_reason_hw_slowdown>
-      <clocks_throttle_reason_hw_thermal_slowdown>Active</clocks_throttle_reason_hw_thermal_slowdown>
-      <clocks_throttle_reason_sw_thermal_slowdown>Active</clocks_throttle_reason_sw_thermal_slowdown>
-    </clocks_throttle_reasons>
-    <temperature><gpu_temp>88 C</gpu_temp></temperature>
-    <power_readings>
-      <power_limit>300.00 W</power_limit>
-      <enforced_power_limit>250.00 W</enforced_power_limit>
-    </power_readings>
-    <clocks><sm_clock>1215 MHz</sm_clock><mem_clock>7250 MHz</mem_clock></clocks>
-    <max_clocks><sm_clock>1740 MHz</sm_clock></max_clocks>
-  </gpu>
-</nvidia_smi_log>
-"""
-
-
-def test_a_gpu_is_read_from_what_the_driver_says() -> None:
-    gpu, _ = parse_states(NEW)
-    assert (gpu.name, gpu.driver_version) == ("NVIDIA L4", "555.42.06")
-    assert (gpu.temperature_c, gpu.power_limit_w) == (45, 72)
-    assert (gpu.sm_clock_mhz, gpu.memory_clock_mhz, gpu.max_sm_clock_mhz) == (2040, 6250, 2040)
-    assert gpu.slowed == ()  # being idle is no reason
-    assert gpu.processes == ()
-
-
-def test_what_a_gpu_does_not_say_is_unknown_and_what_draws_the_screen_is_no_matter() -> None:
-    _, gpu = parse_states(NEW)
-    assert gpu.temperature_c is None
-    assert gpu.details()["gpu_temperature_c"] == "unknown"
-    assert gpu.details()["gpu_sm_clock_mhz"] == "unknown"
-    assert [(p.pid, p.name) for p in gpu.processes] == [(7372, "ffmpeg")]
-
-
-def test_a_driver_of_an_older_generation_is_read_too() -> None:
-    (gpu,) = parse_states(OLD)
-    assert gpu.slowed == ("at its power limit", "too hot")
-    assert gpu.power_limit_w == 250
-    assert gpu.details()["gpu_slowed"] == "at its power limit, too hot"
-
-
-@pytest.mark.parametrize("text", ["", "No devices were found", "<html/>"], ids=repr)
-def test_an_answer_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(DeviceOutputError, match="nvidia-smi"):
-        parse_states(text)
-
-
-def test_a_gpu_is_found_by_its_number_with_or_without_the_prefix() -> None:
-    gpus = parse_states(NEW)
-    for uuid in (gpus[1].uuid, gpus[1].uuid.removeprefix("GPU-")):
-        assert find_gpu(uuid, gpus) is gpus[1]
-    with pytest.raises(BackendUnavailableError, match=r"MIG-1 is none of those.*NVIDIA L4"):
-        find_gpu("MIG-1", gpus)
-
-
-def test_another_process_on_the_gpu_is_refused_by_name() -> None:
-    idle, busy = parse_states(NEW)
-    require_alone(idle, own=0)
-    require_alone(busy, own=1)
-    with pytest.raises(ProfilerError, match=r"ffmpeg \(7372\).*others=note"):
-        require_alone(busy, own=0)
-
-
-def test_a_row_notes_what_the_gpu_met_with() -> None:
-    idle, busy = parse_states(NEW)
-    (hot,) = parse_states(OLD)
-    assert GpuWatch(lambda: idle, expected=1).notes() == ()
-    assert GpuWatch(lambda: busy, expected=1).notes() == ()  # this very process
-    assert "ffmpeg" in GpuWatch(lambda: busy, expected=0).notes()[0]
-    assert "too hot" in GpuWatch(lambda: hot, expected=1).notes()[0]
-
-
-def test_the_gpu_is_not_looked_at_for_every_row() -> None:
-    looks = []
-
-    def look() -> GpuState:
-        looks.append(1)
-        return parse_states(NEW)[0]
-
-    watch = GpuWatch(look, expected=1)
-    for _ in range(100):
-        watch.notes()
-    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("channels_last", [False, True], ids=["NCHW", "NHWC"])
@@ -206,6 +88,129 @@ def test_the_engine_times_what_an_inference_reports_and_nothing_beside_it() -> N
     assert all(m.stable for m in measured.values())
 
 
+def test_a_sweep_writes_over_more_than_the_cache() -> None:
+    sweep = CacheSweep(1 << 10, device="cpu")
+    sweep._buffer.fill_(7)
+    sweep()
+    assert sweep._buffer.nbytes == 2 << 10
+    assert not sweep._buffer.any()
+
+
+class FakeCuda:
+    """Stands in for torch.cuda, and writes down what it was told to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        for name in ("Event", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, partial(self._made, name))
+        for name in ("graph", "stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda _: nullcontext())
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        for name in ("Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda: stream)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: self.log.append("synchronize"))
+
+    def _made(self, kind: str, **_: object) -> SimpleNamespace:
+        number = sum(entry.startswith(f"{kind} ") for entry in self.log)
+        self.log.append(f"{kind} {number}")
+        told = {
+            name: partial(self.log.append, f"{name} {number}")
+            for name in ("record", "synchronize", "replay")
+        }
+        return SimpleNamespace(**told, elapsed_time=lambda end: 0.25)
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return FakeCuda(monkeypatch)
+
+
+def test_events_are_made_before_anything_is_timed(fake_cuda: FakeCuda) -> None:
+    timer = EventTimer()
+    fake_cuda.log.clear()
+    for _ in range(2):
+        assert timer(lambda x: fake_cuda.log.append("forward"), torch.zeros(1)) == 0.25e6
+    assert fake_cuda.log == ["record 0", "forward", "record 1", "synchronize 1"] * 2
+
+
+def test_a_captured_graph_keeps_the_weights_that_it_reads(fake_cuda: FakeCuda) -> None:
+    module = to_torch(op_graph(OP))
+    weights = weakref.ref(next(module.parameters()))
+    captured = CapturedForward(module, torch.randn(1, 24, 14, 14))
+    del module
+    gc.collect()
+    assert weights() is not None
+    del captured
+    gc.collect()
+    assert weights() is None
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_an_inference_begins_with_swept_caches_and_an_idle_gpu_in_either_mode(
+    fake_cuda: FakeCuda, mode: str
+) -> None:
+    log, graph = fake_cuda.log, op_graph(OP)
+    profiler = object.__new__(CudaProfiler)
+    profiler._settings, profiler._layout = {"mode": mode}, torch.contiguous_format
+    profiler._watch, profiler._timer = GpuWatch("GPU-1", expected=1), InferenceClock()
+    profiler._sweep = partial(log.append, "sweep")
+
+    def timed(forward: Callable[..., object], x: torch.Tensor) -> float:
+        log.append("forward")
+        forward(x)
+        return 5e3
+
+    def next_input() -> torch.Tensor:
+        log.append("input")
+        return torch.randn(graph.input_shape)
+
+    profiler._timed = timed
+    module = to_torch(graph)
+    weights = weakref.ref(next(module.parameters()))
+    run = profiler._runnable(module, next_input)
+    del module
+    gc.collect()
+    assert weights() is not None
+    log.clear()
+    run()
+    replayed = ["replay 0"] if mode == "graph" else []
+    assert log == ["input", "sweep", "synchronize", "forward", *replayed]
+    assert profiler._timer.perf_counter_ns() == 5000
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize("bytes_in", [False, True], ids=["floats", "bytes"])
+def test_a_file_is_loaded_for_the_device(tmp_path: Path, dynamic: bool, bytes_in: bool) -> None:
+    graph, path = op_graph(OP), tmp_path / "net.pt2"
+    write_program(graph, path, form=Form(dynamic_batch=dynamic, uint8_input=bytes_in))
+    module, x = load_program(path.read_bytes(), "net", batch=3, dtype=torch.float32, device="cpu")
+    assert x.shape == (3 if dynamic else 1, 24, 14, 14)
+    assert x.dtype == (torch.uint8 if bytes_in else torch.float32)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), to_torch(graph)(x.float()), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("bytes_in", [False, True], ids=["floats", "bytes"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_a_file_runs_in_the_data_type_asked_for(
+    tmp_path: Path, dtype: torch.dtype, bytes_in: bool
+) -> None:
+    path = tmp_path / "net.pt2"
+    write_program(op_graph(OP), path, form=Form(uint8_input=bytes_in))
+    module, x = load_program(path.read_bytes(), "net", batch=1, dtype=dtype, device="cpu")
+    with torch.inference_mode():
+        assert module(x).dtype == dtype
+
+
+def test_a_file_that_is_no_program_is_refused_by_name() -> None:
+    with pytest.raises(ProfilerError, match="torch cannot load net"):
+        load_program(b"no program", "net", batch=1, dtype=torch.float32, device="cpu")
+
+
+def test_it_times_files_as_a_device_does() -> None:
+    assert isinstance(object.__new__(CudaProfiler), FileProfiler)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -237,27 +242,20 @@ def test_without_a_gpu_one_sentence_says_so(run: Callable[..., tuple[int, str, s
     assert "no NVIDIA GPU" in out
 
 
-def test_without_the_driver_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(BackendUnavailableError, match=r"no NVIDIA GPU: nvidia-smi.*cannot be run"):
-        read_gpus()
+@pytest.mark.gpu
+@pytest.mark.parametrize("provider", GPU_PROVIDERS)
+@pytest.mark.parametrize("check", PROFILER_CHECKS, ids=lambda check: check.__name__)
+def test_onnxruntime_conforms_on_a_gpu(provider: str, check: Callable[..., None]) -> None:
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"this ONNX Runtime lacks the {provider}")
+    settings = {"provider": provider, "others": "note"}
+    check(partial(open_profiler, "onnxruntime"), ProfilerOptions(settings=settings))
 
 
-def test_a_driver_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver mismatch'; exit 18\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(BackendUnavailableError, match="Failed to initialize NVML: Driver mismatch"):
-        read_gpus()
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{OLD}END\n")
-    assert read_gpus() == parse_states(OLD)
-
-
-def test_reading_a_gpu_needs_no_torch() -> None:
-    script = "import sys; sys.modules['torch'] = None; import ofa_hw_profilers.nvidia"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_the_setting_of_gpus_is_none_of_the_processors() -> None:
+    with pytest.raises(ProfilerError, match="no setting 'others'"):
+        open_profiler("onnxruntime", ProfilerOptions(settings={"others": "note"}))
+    assert "others" not in open_profiler("onnxruntime").device.settings
 
 
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")]
@@ -275,6 +273,82 @@ def on_gpu() -> MakeProfiler:
 
 class TestOnGpu:
     pytestmark = gpu
+
+    def test_graphs_give_what_eager_does_whatever_became_of_the_memory(
+        self, on_gpu: MakeProfiler
+    ) -> None:
+        """Weights that nobody held would be written over by what is allocated afterwards."""
+        profiler = on_gpu(ProfilerOptions())
+        ops = [replace(OP, mid_channels=24 * n) for n in range(1, 9)]
+        with profiler.measuring(), torch.inference_mode():
+            captured, wanted = [], []
+            for op in ops:
+                graph = op_graph(op)
+                module = to_torch(graph).to("cuda")
+                x = torch.randn(graph.input_shape, device="cuda")
+                wanted.append((x, module(x)))
+                captured.append(CapturedForward(module, x))
+                del module
+            gc.collect()
+            torch.cuda.empty_cache()
+            filler = [torch.full((1 << 18,), torch.nan, device="cuda") for _ in range(256)]
+            for own, (x, y) in zip(captured, wanted, strict=True):
+                torch.testing.assert_close(own(own.take(x)), y)
+            del filler
+
+    def test_loaded_cells_outlive_a_garbage_collection(self, on_gpu: MakeProfiler) -> None:
+        profiler = on_gpu(ProfilerOptions())
+        with profiler.measuring():
+            runs = [profiler.load(op_graph(replace(OP, kernel_size=k))) for k in (3, 5, 7)]
+            gc.collect()
+            torch.cuda.empty_cache()
+            for run in runs:
+                run()
+        assert profiler._timer.perf_counter_ns() > 0
+
+    @pytest.mark.parametrize("mode", ["eager", "graph"])
+    def test_weights_come_from_memory_in_either_mode(self, mode: str, on_gpu: MakeProfiler) -> None:
+        profiler = on_gpu(ProfilerOptions(settings={"mode": mode}))
+        cache_bytes = float(profiler.device.details["gpu_l2_mib"]) * 2**20
+        size = int((cache_bytes / 2 / 4) ** 0.5)  # of float32, half the cache
+        medians = []
+        for sweep in (profiler._sweep, lambda: None):
+            profiler._sweep = sweep
+            (m,) = profiler.measure(
+                [Cell("a", partial(op_graph, OpSpec("linear", 1, size, size)))], PLAN
+            )
+            medians.append(np.median(m.samples_ns))
+        assert medians[0] > 1.05 * medians[1]
+
+    @pytest.mark.parametrize("mode", ["eager", "graph"])
+    @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+    def test_a_file_is_as_fast_as_its_network(
+        self, mode: str, dtype: str, on_gpu: MakeProfiler, tmp_path: Path
+    ) -> None:
+        space = get_space("ofa_mbv3_d234_e346_k357_w1.0")
+        graph = network_graph(space.ops(space.smallest(128)))
+        write_program(graph, tmp_path / "net.pt2")
+        profiler = on_gpu(ProfilerOptions(dtype=dtype, settings={"mode": mode}))
+        content = (tmp_path / "net.pt2").read_bytes()
+        (of_file,) = profiler.measure_files({"net": content}, PLAN)
+        (of_graph,) = profiler.measure([Cell("net", lambda: graph)], PLAN)
+        assert of_file.key == "net"
+        ratio = np.median(of_file.samples_ns) / np.median(of_graph.samples_ns)
+        assert 0.5 < ratio < 2
+
+    def test_the_header_names_the_gpu_that_torch_uses(self, on_gpu: MakeProfiler) -> None:
+        device = on_gpu(ProfilerOptions()).device
+        assert device.name == torch.cuda.get_device_name()
+        here = ask_driver(torch.cuda.current_device())
+        assert here.uuid == str(torch.cuda.get_device_properties().uuid)
+        assert here.used_here
+        assert float(device.details["gpu_sm_clock_mhz"]) > 0
+
+    def test_samples_are_taken_of_a_gpu_that_works(self, on_gpu: MakeProfiler) -> None:
+        profiler = on_gpu(ProfilerOptions())
+        plan = SamplingPlan(relative_ci=1e-9, min_time_s=2, max_time_s=3)
+        list(profiler.measure([Cell("a", partial(op_graph, OP))], plan))
+        assert profiler._watch._run, "no sample, or the GPU was idle at each"
 
     @pytest.mark.parametrize("check", PROFILER_CHECKS, ids=lambda check: check.__name__)
     def test_conforms(self, check: Callable[[MakeProfiler], None], on_gpu: MakeProfiler) -> None:

@@ -1,4 +1,4 @@
-"""Inputs that no cache holds when their turn comes."""
+"""Inputs and weights that no cache holds when their turn comes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,23 @@ import torch
 
 from ofa_hw.graph.ir import Shape
 
-_CACHES: Final = 2  # how many times the cache the inputs fill
+_CACHES: Final = 2  # how many times the cache the inputs fill, and the sweep
 _ALIGNMENT: Final = 64  # elements; an input starts where an allocation could
+
+
+class CacheSweep:
+    """Takes whatever it holds out of a cache, by writing over more memory than it has.
+
+    Rotated inputs alone would not do: a captured graph reads a copy, made a moment before, and the
+    weights are the same each time.
+    """
+
+    def __init__(self, cache_bytes: int, *, device: str = "cuda") -> None:
+        self._buffer = torch.empty(_CACHES * cache_bytes // 8, dtype=torch.int64, device=device)
+
+    def __call__(self) -> None:
+        """Begins to sweep; it ends before what is launched next does."""
+        self._buffer.zero_()
 
 
 class InputRing:

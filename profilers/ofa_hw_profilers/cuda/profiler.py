@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +12,6 @@ import torch
 
 from ofa_hw.errors import BackendUnavailableError, ProfilerError
 from ofa_hw.graph import Graph
-from ofa_hw.graph.ir import Shape
 from ofa_hw.lowering.torch import to_torch
 from ofa_hw.profiling import (
     Cell,
@@ -24,9 +23,11 @@ from ofa_hw.profiling import (
 )
 from ofa_hw.profiling.device import host_device
 from ofa_hw.profiling.settings import require_local, require_options, resolve_settings
-from ofa_hw_profilers.cuda.inputs import InputRing
+from ofa_hw_profilers.cuda.capture import CapturedForward
+from ofa_hw_profilers.cuda.inputs import CacheSweep, InputRing
+from ofa_hw_profilers.cuda.programs import load_program
 from ofa_hw_profilers.cuda.timing import TIMINGS, Forward, InferenceClock
-from ofa_hw_profilers.nvidia import GpuWatch, find_gpu, read_gpus, require_alone
+from ofa_hw_profilers.gpu import OTHERS, OwnGpu
 
 DTYPES: Final = {
     "fp32": torch.float32,
@@ -39,10 +40,10 @@ SETTINGS: Final = {
     "timing": tuple(TIMINGS),
     "channels_last": ("off", "on"),
     "cudnn_benchmark": ("off", "on"),
-    "others": ("refuse", "note"),
+    "others": OTHERS,
 }
 _AMPERE: Final = (8, 0)  # the first compute capability with TF32 and bfloat16
-_WARM_UPS: Final = 3  # before a capture, in which libraries must not set themselves up
+_SWEEPS: Final = 100  # that keep the GPU busy for a moment
 
 
 class CudaProfiler(InProcessProfiler):
@@ -50,14 +51,15 @@ class CudaProfiler(InProcessProfiler):
 
     The data types are `fp32`, in which convolutions and products keep all their bits, `tf32`,
     `fp16` and `bf16`. One inference begins with the GPU idle and ends when it has finished.
-    Each has the next input of a ring larger than the second-level cache; a captured graph reads one
-    address only, so that the input is copied there before the inference begins.
+    It begins with cold caches in either mode: each has the next input of a ring larger than the
+    second-level cache, which a captured graph, as it reads one address only, has copied there;
+    then that cache is swept, so that it holds neither input nor weights.
 
     Settings: `mode` (`eager`, `graph`). `timing`: `host` is the wall time of this process, `events`
     the time on the device from before the first kernel to after the last. `channels_last` (`off`,
     `on`) lays tensors out as (N, H, W, C). `cudnn_benchmark` (`off`, `on`) lets cuDNN try its
     algorithms while a network warms up. `others`: whether to `refuse` a GPU on which another
-    process computes, or to `note` it.
+    process computes, or to `note` it on every row.
     """
 
     cpu_bound = False
@@ -71,69 +73,51 @@ class CudaProfiler(InProcessProfiler):
                 f"threads are the processor's, and backend 'cuda' uses one; got {options.threads}"
             )
         require_torch_build()
-        # Looked at before this process computes on it: whatever does is another.
-        own, gpus = int(torch.cuda.is_initialized()), read_gpus()
+        place = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+        gpu = OwnGpu(place, others=settings["others"])
         properties = require_gpu(options.dtype)
-        gpu = find_gpu(str(properties.uuid), gpus)
-        if settings["others"] == "refuse":
-            require_alone(gpu, own=own)
         self._settings, self._tf32 = settings, options.dtype == "tf32"
         self._dtype = DTYPES[options.dtype]
-        self._timed, self._timer = TIMINGS[settings["timing"]], InferenceClock()
+        self._timed, self._timer = TIMINGS[settings["timing"]](), InferenceClock()
         on = settings["channels_last"] == "on"
         self._layout = torch.channels_last if on else torch.contiguous_format
         self._ring = InputRing(properties.L2_cache_size, self._dtype, channels_last=on)
-        self._watch = GpuWatch(
-            lambda: find_gpu(gpu.uuid, read_gpus()), expected=len(gpu.processes) - own + 1
-        )
+        self._sweep = CacheSweep(properties.L2_cache_size)
+        self._watch = gpu.watch
         version = f"{torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
         host = host_device("cuda", "torch", version, options, settings)
-        details = {
-            **host.details,
-            "host": host.name,
-            "gpu_l2_mib": f"{properties.L2_cache_size / 2**20:g}",
-            **gpu.details(),
-        }
-        super().__init__(replace(host, name=gpu.name, details=details), clock=self._timer)
+        cache = {"gpu_l2_mib": f"{properties.L2_cache_size / 2**20:g}"}
+        device = gpu.described(replace(host, details={**host.details, **cache}), self._work)
+        super().__init__(device, clock=self._timer)
 
     def load(self, graph: Graph) -> Runnable:
         """Builds the module on the GPU, and captures it if asked to."""
         module = to_torch(graph).to("cuda", self._dtype)
+        return self._runnable(module, lambda: self._ring.next(graph.input_shape))
+
+    def _runnable(
+        self, module: torch.nn.Module, next_input: Callable[[], torch.Tensor]
+    ) -> Runnable:
+        """One inference of a module on the GPU, timed."""
+        self._watch.begin_group()  # a group is loaded, and then measured
         module.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs lack it
+        forward: Forward = module
+        prepare = next_input
         if self._settings["mode"] == "graph":
-            prepare, forward = self._captured(module, graph.input_shape)
-        else:
-            prepare, forward = lambda: self._ring.next(graph.input_shape), module
+            with torch.inference_mode():
+                forward = captured = CapturedForward(module, next_input())
+
+            def prepare() -> torch.Tensor:
+                return captured.take(next_input())
 
         @torch.inference_mode()
         def run() -> None:
             x = prepare()
+            self._sweep()
             torch.cuda.synchronize()
             self._timer.add(self._timed(forward, x))
 
         return run
-
-    def _captured(
-        self, module: torch.nn.Module, shape: Shape
-    ) -> tuple[Callable[[], torch.Tensor], Forward]:
-        """What brings the next input to the address that a captured graph reads, and its replay."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode():
-            static = self._ring.next(shape).clone()
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(_WARM_UPS):
-                    module(static)
-            torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph):
-                output = module(static)
-
-        def replay(_: torch.Tensor) -> object:
-            graph.replay()
-            return output  # which keeps the memory that the graph writes to
-
-        return lambda: static.copy_(self._ring.next(shape)), replay
 
     def measure(
         self,
@@ -143,8 +127,45 @@ class CudaProfiler(InProcessProfiler):
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Measurement]:
         """As of every backend (see `Profiler`); what the GPU met with is noted."""
-        measurements = super().measure(cells, plan, progress=progress)
-        return (replace(m, notes=(*m.notes, *self._watch.notes())) for m in measurements)
+        return self._watch.over(super().measure(cells, plan, progress=progress))
+
+    def measure_files(
+        self, models: Mapping[str, bytes], plan: SamplingPlan
+    ) -> Iterator[Measurement]:
+        """Yields the measurements of .pt2 files, timed as networks are.
+
+        They run in the profiler's data type, and with its batch where they leave that open.
+
+        Args:
+            models: Bytes of the files, by key.
+            plan: How well to measure.
+
+        Raises:
+            ProfilerError: If torch cannot load or run one.
+        """
+        return self._watch.over(self._measure_files(models, plan))
+
+    def _measure_files(
+        self, models: Mapping[str, bytes], plan: SamplingPlan
+    ) -> Iterator[Measurement]:
+        with self.measuring():
+            engine = self._engine(plan)
+            programs = {key: self._load_file(content, key) for key, content in models.items()}
+            measured = list(engine.measure(programs))
+        yield from measured
+
+    def _load_file(self, content: bytes, name: str) -> Runnable:
+        batch = self.device.batch or 1
+        module, x = load_program(content, name, batch=batch, dtype=self._dtype, device="cuda")
+        if x.ndim == len("NCHW"):
+            x = x.to(memory_format=self._layout)
+        return self._runnable(module, lambda: x)
+
+    def _work(self) -> None:
+        """Keeps the GPU busy for a moment."""
+        for _ in range(_SWEEPS):
+            self._sweep()
+        torch.cuda.synchronize()
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
