@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ofa_hw.errors import BackendUnavailableError, DeviceOutputError
 from ofa_hw_profilers.adb.benchmark_output import BenchmarkOutput, parse_benchmark
+from ofa_hw_profilers.adb.facts import parse_cpu_list
 from ofa_hw_profilers.adb.process import Process
 from ofa_hw_profilers.adb.runner import (
     NetworkRefusedError,
@@ -21,6 +22,7 @@ from ofa_hw_profilers.adb.runner import (
     Visit,
     VisitRequest,
     delegation_remark,
+    wrong_cores,
 )
 from ofa_hw_profilers.adb.transport import Transport
 from ofa_hw_profilers.adb.workspace import Workspace
@@ -91,7 +93,16 @@ class BenchmarkModel:
                 f"{path} on device {transport.serial!r} has no flag --{missing[0]}: it is no "
                 f"benchmark_model for it; it says: {usage.stdout.strip()[-300:] or 'nothing'}"
             )
+        self._check_cores(transport)
         self._shell = transport.start(f"cd {workspace.folder} && exec sh -s 2>&1")
+
+    def _check_cores(self, transport: Transport) -> None:
+        """Whether what starts as the program does is held on the cores asked for."""
+        question = f"{self._settings.taskset}grep Cpus_allowed_list /proc/self/status"
+        answer = transport.shell(question, 30)
+        cpus = parse_cpu_list(answer.stdout.partition(":")[2])
+        if self._settings.cpus and cpus != self._settings.cpus:
+            raise wrong_cores(transport.serial, cpus, self._settings.cpus, answer.stderr)
 
     def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
         """Runs each network once, to see that a delegate takes it over (see `Runner`)."""

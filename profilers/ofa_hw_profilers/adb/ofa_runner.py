@@ -18,6 +18,7 @@ from ofa_hw_profilers.adb.runner import (
     Visit,
     VisitRequest,
     delegation_remark,
+    wrong_cores,
 )
 from ofa_hw_profilers.adb.transport import Transport
 from ofa_hw_profilers.adb.workspace import Workspace
@@ -62,12 +63,9 @@ class OfaRunner:
         )
         ready = self._answer("ready", _START_TIMEOUT_S)
         self.version = str(ready["tflite"])
-        wanted = list(self._settings.cpus)
-        if wanted and ready["cpus"] != wanted:
-            raise DeviceOutputError(
-                f"device {transport.serial!r} runs the program on cores {ready['cpus']} though "
-                f"{wanted} were asked for; another setting of cores may be allowed"
-            )
+        wanted, cpus = self._settings.cpus, tuple(ready["cpus"])
+        if wanted and cpus != wanted:
+            raise wrong_cores(transport.serial, cpus, wanted)
 
     def load(self, networks: Mapping[int, StoredNetwork]) -> dict[int, str]:
         """Loads networks that lie on the device (see `Runner`)."""

@@ -146,6 +146,17 @@ class Runner(Protocol):
         ...
 
 
+def wrong_cores(
+    serial: str, cpus: Sequence[int], wanted: Sequence[int], words: str = ""
+) -> DeviceOutputError:
+    """The error for a program that is not held on the cores asked for."""
+    said = f" ({words.strip()})" if words.strip() else ""
+    return DeviceOutputError(
+        f"device {serial!r} runs the program on cores {[*cpus]} though {[*wanted]} were asked "
+        f"for{said}; another setting of cores may be allowed"
+    )
+
+
 def delegation_remark(
     delegate: str, number: int, nodes: int, delegated: int, left: Sequence[int] = ()
 ) -> str:
