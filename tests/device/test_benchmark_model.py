@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback.benchmark_model import benchmark_model
-from loopback.device import Device
+from loopback.device import Device, wait_for
 from loopback.packages import DeviceSetupError
 
 from ofa_hw import load_table
@@ -26,12 +26,14 @@ from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling.types import Cell, ProfilerOptions, SamplingPlan
 from ofa_hw_profilers.adb import open_adb_profiler
+from ofa_hw_profilers.adb.connect import connect
 from ofa_hw_profilers.adb.transport import Transport
 
 pytestmark = [pytest.mark.adbd, pytest.mark.benchmark_model]
 
 PLAN = SamplingPlan(relative_ci=0.3, min_time_s=0.02, max_time_s=0.4)
 ON_DEVICE = "/data/local/tmp/bm/benchmark_model"
+PROCESS = "ld-linux-x86-64.so.2"  # runs it
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +126,32 @@ def test_a_killed_program_is_started_again(equipped: Device) -> None:
         assert equipped.kill("sh") > 0
         assert len(list(rows)) == 2
         assert profiler._session.breaks >= 1
+    assert equipped.pids(PROCESS) == []
+
+
+def test_what_a_broken_run_left_running_ends_at_the_next_start(equipped: Device) -> None:
+    with closing(connect(equipped.serial)) as transport:
+        model = to_tflite(op_graph(OpSpec("conv", 7, 8, 8, kernel_size=3)))
+        transport.shell("mkdir /data/local/tmp/ofa-hw")
+        transport.push(model, "/data/local/tmp/ofa-hw/x.tflite")
+        flags = "--graph=/data/local/tmp/ofa-hw/x.tflite --min_secs=600 --max_secs=600"
+        transport.shell(f"setsid {ON_DEVICE} {flags} </dev/null >/dev/null 2>&1 &")
+    wait_for(lambda: bool(equipped.pids(PROCESS)), "it does not start")
+    with closing(open_adb_profiler(options(equipped))):
+        pass
+    assert equipped.pids(PROCESS) == []
+    assert equipped.listing() == ["bm"]
+
+
+def test_cores_are_kept_and_checked(equipped: Device) -> None:
+    with closing(open_adb_profiler(options(equipped, cores="big"))) as profiler:
+        assert profiler.device.settings["cores"] == "big"
+    careless = '#!/system/bin/sh\\nshift; exec "$@"\\n'
+    with closing(connect(equipped.serial)) as transport:
+        transport.shell(f"printf '{careless}' >/system/bin/taskset; chmod 755 /system/bin/taskset")
+    with pytest.raises(DeviceOutputError, match=r"on cores \[0, 1.*\] though \[1\] were asked"):
+        open_adb_profiler(options(equipped, cores="big"))
+    assert equipped.listing() == ["bm"]
 
 
 def test_a_flag_that_it_does_not_know_is_refused(equipped: Device) -> None:

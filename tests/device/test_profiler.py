@@ -10,7 +10,7 @@ import pytest
 from loopback.cells import LARGE, QUICK, SMALL, cells, median_ns, two_cells
 from loopback.device import Device
 from loopback.server import AdbServer
-from loopback.stubs import gpu_library
+from loopback.stubs import deadly_library, gpu_library
 from loopback.tflite import VERSION
 
 from ofa_hw.errors import (
@@ -24,6 +24,7 @@ from ofa_hw.lowering.tflite import to_tflite
 from ofa_hw.ops import OpSpec
 from ofa_hw.profiling.types import Cell, Measurement, Profiler, SamplingPlan
 from ofa_hw.testing import PROFILER_CHECKS, MakeProfiler
+from ofa_hw_profilers.adb.build import build_runner
 from ofa_hw_profilers.adb.profiler import AdbTfliteProfiler
 
 pytestmark = pytest.mark.adbd
@@ -256,6 +257,32 @@ def test_the_gpus_delegate_comes_from_a_second_library(
     profiler = open_profiler(device, delegate="gpu", gpu_library=str(gpu_library(tmp_path)))
     assert profiler.device.settings["delegate"] == "gpu"
     assert len(list(profiler.measure(two_cells(), QUICK))) == 2
+
+
+@pytest.mark.parametrize("when", ["loaded", "run"])
+def test_a_network_that_ends_the_runner_is_named_and_leaves_no_file(
+    device: Device, open_profiler: OpenProfiler, library: Path, tmp_path: Path, when: str
+) -> None:
+    size = len(part_to_tflite(cells(8)[5].make_graph(), "fp32"))
+    deadly = deadly_library(library, tmp_path, **{when: size})
+    profiler = open_profiler(device, library=str(deadly))
+    sentinels = set(profiler._session.loaded)
+    with pytest.raises(DeviceOutputError, match=r"^cell5: ofa-runner ended"):
+        list(profiler.measure(cells(8), QUICK))
+    assert set(profiler._session.loaded) == sentinels
+    assert len(list(profiler.measure(cells(5), QUICK))) == 5
+    assert not [path.name for path in (device.data / "ofa-hw").glob("batch*")]
+
+
+def test_numbers_of_networks_are_used_again(
+    device: Device, open_profiler: OpenProfiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ofa_hw_profilers.adb.profiler._GROUP_CELLS", 8)
+    small = build_runner("cc -DMODELS=12", output=tmp_path / "ofa-runner")
+    profiler = open_profiler(device, runner_binary=str(small))
+    assert len(list(profiler.measure(cells(30), QUICK))) == 30
+    next(profiler.measure(cells(8), QUICK))  # and leaves the others
+    assert len(list(profiler.measure(cells(8), QUICK))) == 8
 
 
 def test_two_devices_are_profiled_side_by_side(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TypeAlias
 
+from ofa_hw.errors import DeviceTimeoutError
 from ofa_hw.profiling.clock import SystemClock
 from ofa_hw.profiling.rounds import (
     LEAST_CPU_SHARE,
@@ -24,7 +25,12 @@ from ofa_hw.profiling.rounds import (
 )
 from ofa_hw.profiling.sentinel import Drift
 from ofa_hw.profiling.types import Measurement, SamplingPlan
-from ofa_hw_profilers.adb.runner import Visit, VisitRequest
+from ofa_hw_profilers.adb.runner import (
+    NetworkRefusedError,
+    RunnerDiedError,
+    Visit,
+    VisitRequest,
+)
 from ofa_hw_profilers.adb.session import DeviceSession
 from ofa_hw_profilers.adb.throttle import ThrottleGuard
 
@@ -71,7 +77,9 @@ class DeviceEngine(Rounds[int]):
         self._marks: dict[str, str] = {}
         self._sentinels = [
             SampledCell("sentinel", number, estimate_ns, visit_ns // 10)
-            for number, estimate_ns in zip(sentinels, self._warm_up(sentinels), strict=True)
+            for number, estimate_ns in zip(
+                sentinels, self._warm_up({f"sentinel {n}": n for n in sentinels}), strict=True
+            )
         ]
 
     def warm_up(self, networks: Mapping[str, int]) -> list[_Cell]:
@@ -81,7 +89,7 @@ class DeviceEngine(Rounds[int]):
         while together := list(islice(waiting, _WARM_UP_TOGETHER)):
             if self.out_of_time:
                 return []
-            estimates_ns = self._warm_up([number for _, number in together])
+            estimates_ns = self._warm_up(dict(together))
             cells += [
                 SampledCell(key, number, estimate_ns, self._visit_ns)
                 for (key, number), estimate_ns in zip(together, estimates_ns, strict=True)
@@ -112,18 +120,20 @@ class DeviceEngine(Rounds[int]):
             notes.append(mark)
         return replace(measurement, notes=tuple(notes))
 
-    def _warm_up(self, numbers: Sequence[int]) -> list[float]:
+    def _warm_up(self, networks: Mapping[str, int]) -> list[float]:
         """Nanoseconds of each network's fastest run, all of them warm."""
-        fastest_ns = dict.fromkeys(numbers, math.inf)
-        cold = list(numbers)
+        fastest_ns = dict.fromkeys(networks, math.inf)
+        cold = list(networks)
         for _ in range(_WARM_UP_ROUNDS):
-            requests = [VisitRequest(n, 0, _WARM_UP_RUNS, _WARM_UP_TIMEOUT_S) for n in cold]
-            for number, visit in zip(list(cold), self._session.visit(requests), strict=True):
+            requests = [
+                VisitRequest(networks[key], 0, _WARM_UP_RUNS, _WARM_UP_TIMEOUT_S) for key in cold
+            ]
+            for key, visit in zip(list(cold), self._visits(cold, requests), strict=True):
                 last_ns = visit.runs_ns[-2:] or (visit.latency_ns,)
                 best_ns = min(visit.runs_ns or last_ns)
-                if max(last_ns) <= STEADY * min(best_ns, fastest_ns[number]):
-                    cold.remove(number)
-                fastest_ns[number] = min(fastest_ns[number], best_ns)
+                if max(last_ns) <= STEADY * min(best_ns, fastest_ns[key]):
+                    cold.remove(key)
+                fastest_ns[key] = min(fastest_ns[key], best_ns)
         return [max(ns, 1.0) for ns in fastest_ns.values()]
 
     def _legs(self, cells: Sequence[_Cell]) -> Iterator[list[_Cell]]:
@@ -160,7 +170,18 @@ class DeviceEngine(Rounds[int]):
             expected_s = (runs + 1) * cell.estimate_ns * 1e-9
             timeout_s = _LEAST_TIMEOUT_S + _PATIENCE * expected_s
             requests.append(VisitRequest(cell.network, 1, runs, timeout_s))
-        return list(zip(stops, self._session.visit(requests), strict=True))
+        visits = self._visits([cell.key for cell in stops], requests)
+        return list(zip(stops, visits, strict=True))
+
+    def _visits(self, keys: Sequence[str], requests: Sequence[VisitRequest]) -> list[Visit]:
+        """Makes visits; says of which network one was that cannot be made."""
+        visits: list[Visit] = []
+        try:
+            for visit in self._session.visit(requests):
+                visits.append(visit)  # what was made before an error counts
+        except (DeviceTimeoutError, NetworkRefusedError, RunnerDiedError) as error:
+            raise type(error)(f"{keys[len(visits)]}: {error}") from error
+        return visits
 
     def _record(self, trip: Sequence[tuple[_Cell, Visit]]) -> None:
         levels_ns: list[float] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 
 from ofa_hw.errors import (
     BackendUnavailableError,
@@ -24,9 +25,11 @@ from ofa_hw.profiling.types import (
     require_distinct_keys,
 )
 from ofa_hw_profilers.adb.engine import DeviceEngine
-from ofa_hw_profilers.adb.runner import NetworkRefusedError
+from ofa_hw_profilers.adb.runner import NetworkRefusedError, RunnerDiedError
 from ofa_hw_profilers.adb.session import DeviceSession
 from ofa_hw_profilers.adb.throttle import ThrottleGuard
+
+_logger = logging.getLogger(__name__)
 
 _GROUP_CELLS = 64
 _GROUP_BYTES = 128 << 20  # of a device's memory; TFLite keeps packed weights besides
@@ -60,7 +63,6 @@ class AdbTfliteProfiler:
         self._visit_ns = visit_ns
         self._cpu_bound = cpu_bound
         self._takes_parts = takes_parts
-        self._numbers = count()
         self._sentinels: tuple[int, ...] = ()
         self._closed = False
 
@@ -72,7 +74,8 @@ class AdbTfliteProfiler:
         """
         graphs = [op_graph(op, batch=self.device.batch or 1) for op in SENTINEL_OPS]
         dtype = self.device.dtype
-        networks = {next(self._numbers): part_to_tflite(graph, dtype) for graph in graphs}
+        numbers = self._free_numbers(len(graphs))
+        networks = {n: part_to_tflite(g, dtype) for n, g in zip(numbers, graphs, strict=True)}
         remarks = self._session.load(networks)
         if remarks and not self._takes_parts:
             raise BackendUnavailableError(
@@ -115,10 +118,12 @@ class AdbTfliteProfiler:
         self, engine: DeviceEngine, group: Mapping[str, bytes]
     ) -> Iterator[Measurement]:
         for part, remarks in self._loaded(group):
-            for measurement in engine.measure(part):
-                notes = (*measurement.notes, *remarks.get(measurement.key, ()))
-                yield replace(measurement, notes=notes)
-            self._session.drop(list(part.values()))
+            try:
+                for measurement in engine.measure(part):
+                    notes = (*measurement.notes, *remarks.get(measurement.key, ()))
+                    yield replace(measurement, notes=notes)
+            finally:
+                self._session.drop(list(part.values()))
 
     def measure_files(
         self, models: Mapping[str, bytes], plan: SamplingPlan
@@ -164,17 +169,21 @@ class AdbTfliteProfiler:
     def _loaded(
         self, group: Mapping[str, bytes]
     ) -> Iterator[tuple[dict[str, int], dict[str, tuple[str]]]]:
-        """Loads a group and its remarks; in halves where the device has no room for all of it."""
-        keys = {next(self._numbers): key for key in group}
+        """Loads a group and its remarks; in halves where the device cannot take all of it.
+
+        That may be for want of room, or for a network that ends the runner: halves find it.
+        """
+        keys = dict(zip(self._free_numbers(len(group)), group, strict=True))
         try:
             remarks = self._session.load({number: group[key] for number, key in keys.items()})
         except NetworkRefusedError as error:
             if error.number not in keys:
                 raise
             raise DeviceOutputError(f"{keys[error.number]}: {error}") from error
-        except DeviceFullError:
+        except (DeviceFullError, RunnerDiedError) as error:
             if len(group) == 1:
-                raise
+                raise type(error)(f"{next(iter(group))}: {error}") from error
+            _logger.warning("%s; loading %d networks in halves", error, len(group))
             items = list(group.items())
             for half in (items[: len(items) // 2], items[len(items) // 2 :]):
                 yield from self._loaded(dict(half))
@@ -192,6 +201,10 @@ class AdbTfliteProfiler:
             {key: number for number, key in keys.items()},
             {keys[number]: (remark,) for number, remark in remarks.items()},
         )
+
+    def _free_numbers(self, wanted: int) -> list[int]:
+        """Numbers that no loaded network has; a runner has but so many."""
+        return list(islice((n for n in count() if n not in self._session.loaded), wanted))
 
     def close(self) -> None:
         """Leaves nothing on the device; closing twice does no harm."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TypeVar
 
@@ -19,7 +19,7 @@ from ofa_hw_profilers.adb.connect import reconnect
 from ofa_hw_profilers.adb.runner import Runner, RunnerDiedError, Visit, VisitRequest
 from ofa_hw_profilers.adb.state import Snapshot, take_snapshot
 from ofa_hw_profilers.adb.transport import Transport
-from ofa_hw_profilers.adb.workspace import Workspace
+from ofa_hw_profilers.adb.workspace import SteadyRefusedError, Workspace
 
 _T = TypeVar("_T")
 
@@ -70,23 +70,27 @@ class DeviceSession:
         """Clears the device of what earlier runs left, and starts the runner."""
         self._attempt(self._restore)
 
+    @property
+    def loaded(self) -> Collection[int]:
+        """Numbers of the networks that are loaded."""
+        return self._networks.keys()
+
     def load(self, networks: Mapping[int, bytes]) -> dict[int, str]:
         """Puts networks on the device in one archive and loads them; returns remarks, by number.
 
         Raises:
             NetworkRefusedError: If the runner cannot run one.
+            RunnerDiedError: If one ends the runner again and again.
             DeviceFullError: If they do not fit.
         """
+        remarks = self._attempt(lambda: self._load(networks))
         self._networks.update(networks)
-        try:
-            return self._attempt(lambda: self._load(networks))
-        except DeviceOutputError:
-            self._forget(networks)
-            raise
+        return remarks
 
     def drop(self, networks: Sequence[int]) -> None:
         """Forgets networks."""
-        self._forget(networks)
+        for number in networks:
+            self._networks.pop(number, None)
         with suppress(*_BROKEN):  # what is gone needs not be forgotten
             self._runner.drop(networks)
 
@@ -97,14 +101,16 @@ class DeviceSession:
             DeviceNotFoundError: If the device stays away.
             RunnerDiedError: If the same visit ends the runner again and again.
         """
-        done, failures = 0, 0
+        done, failures, at_once = 0, 0, len(requests)
         while done < len(requests):
             try:
-                for visit in self._runner.visit(requests[done:]):
+                for visit in self._runner.visit(requests[done : done + at_once]):
                     done, failures = done + 1, 0
                     yield visit
             except _BROKEN as error:
                 failures += 1
+                if isinstance(error, RunnerDiedError):
+                    at_once = 1  # one of these may have ended it, after answers that got lost
                 self._recover(error, failures)
 
     def snapshot(self) -> Snapshot:
@@ -165,14 +171,26 @@ class DeviceSession:
 
     def _restore(self) -> None:
         """Brings an empty device into the session's state."""
-        self._open = True
+        is_again, self._open = self._open, True
         workspace = Workspace(self._transport)
         workspace.create()
         if self._fixed_performance:
-            workspace.hold_clocks_steady()
+            self._hold_clocks_steady(workspace, self._wait_s if is_again else 0.0)
         self._runner.start(self._transport, workspace)
         if self._networks:
             self._load(self._networks)
+
+    def _hold_clocks_steady(self, workspace: Workspace, wait_s: float) -> None:
+        """Also on a device that has just booted, whose services are not there yet."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                workspace.hold_clocks_steady()
+                return
+            except SteadyRefusedError:
+                if time.monotonic() >= deadline:
+                    raise
+            self._sleep(1.0)
 
     def _load(self, networks: Mapping[int, bytes]) -> dict[int, str]:
         workspace = Workspace(self._transport)
@@ -181,18 +199,14 @@ class DeviceSession:
         separately = self._runner.reads_files
         try:
             stored = workspace.put_batch(name, networks, separately=separately)
-        except DeviceFullError:
-            workspace.discard(name)
-            workspace.discard(f"{name}.tar")
+            remarks = self._runner.load(stored)
+        except (DeviceFullError, DeviceOutputError):
+            with suppress(*_BROKEN):
+                workspace.discard(name, f"{name}.tar")
             raise
-        remarks = self._runner.load(stored)
         if not separately:
             workspace.discard(f"{name}.tar")
         return remarks
-
-    def _forget(self, networks: Sequence[int] | Mapping[int, bytes]) -> None:
-        for number in networks:
-            self._networks.pop(number, None)
 
     def _clear(self) -> None:
         self._runner.stop()

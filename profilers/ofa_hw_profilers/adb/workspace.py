@@ -6,7 +6,7 @@ import shlex
 import tarfile
 from collections.abc import Mapping
 
-from ofa_hw.errors import DeviceFullError, DeviceOutputError
+from ofa_hw.errors import DeviceFullError, DeviceOutputError, ProfilerError
 from ofa_hw_profilers.adb.runner import StoredNetwork
 from ofa_hw_profilers.adb.transport import Transport
 
@@ -15,18 +15,22 @@ FOLDER = "/data/local/tmp/ofa-hw"
 STEADY = "fixed-performance"  # a file that says that the mode was switched on
 SET_STEADY = "cmd power set-fixed-performance-mode-enabled"
 
-# Whatever runs from the folder was left by a run whose connection broke. The shell that runs this
-# has the folder in its own command line, hence $$.
+# Whatever runs from the folder, or on a file in it, was left by a run whose connection broke. The
+# shell that runs this has the folder in its own command line, hence $$. Not every toybox has tr.
 _CLEAN = f"""
 for p in /proc/[0-9]*; do
   [ "${{p#/proc/}}" = $$ ] && continue
-  case "$(readlink $p/exe 2>/dev/null) $(tr '\\0' ' ' <$p/cmdline 2>/dev/null)" in
-    {FOLDER}/*|*" {FOLDER}/"*) kill -9 ${{p#/proc/}} 2>/dev/null;;
+  case "$(readlink $p/exe 2>/dev/null) $(xargs -0 2>/dev/null <$p/cmdline)" in
+    {FOLDER}/*|*" {FOLDER}/"*|*"={FOLDER}/"*) kill -9 ${{p#/proc/}} 2>/dev/null;;
   esac
 done
 [ -e {FOLDER}/{STEADY} ] && {SET_STEADY} false
 rm -rf {FOLDER}
 """
+
+
+class SteadyRefusedError(ProfilerError):
+    """The device has no fixed-performance mode, or its services do not run yet."""
 
 
 class Workspace:
@@ -51,9 +55,22 @@ class Workspace:
         self._run(_CLEAN)
 
     def hold_clocks_steady(self) -> None:
-        """Switches Android's fixed-performance mode on, until the folder is removed."""
+        """Switches Android's fixed-performance mode on, until the folder is removed.
+
+        Android does not tell whether it was on before; afterwards it is off.
+
+        Raises:
+            SteadyRefusedError: If the device does not do it.
+        """
         self._run(f"touch {FOLDER}/{STEADY}")
-        self._transport.shell(f"{SET_STEADY} true", 30)  # a device without it goes on as it is
+        result = self._transport.shell(f"{SET_STEADY} true", 30)
+        if result.exit_code:
+            words = (result.stderr.strip() or result.stdout.strip()).splitlines()
+            raise SteadyRefusedError(
+                f"device {self._transport.serial!r} does not enter fixed-performance mode "
+                f"({'; '.join(words) or f'exit code {result.exit_code}'}): leave out "
+                "--set fixed_performance=on"
+            )
 
     def put(self, name: str, data: bytes, *, mode: int = 0o644) -> str:
         """Writes a file unless it lies there already; returns its path on the device."""
@@ -83,9 +100,9 @@ class Workspace:
             files = {number: (f"{path}.tar", starts[number]) for number in networks}
         return {number: StoredNetwork(*files[number], len(networks[number])) for number in networks}
 
-    def discard(self, name: str) -> None:
-        """Removes one file or folder."""
-        self._run(f"rm -rf {FOLDER}/{shlex.quote(name)}")
+    def discard(self, *names: str) -> None:
+        """Removes files or folders."""
+        self._run(f"rm -rf {' '.join(f'{FOLDER}/{shlex.quote(name)}' for name in names)}")
 
     def _run(self, command: str) -> None:
         result = self._transport.shell(command, 120)

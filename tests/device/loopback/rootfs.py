@@ -24,6 +24,7 @@ PROGRAMS = {
         cat "/answers/dumpsys.$1" 2>/dev/null || { echo "Can't find service: $1"; exit 20; }""",
     "cmd": """
         echo "$*" >>/answers/commands
+        [ -e "/answers/cmd.$1.fails" ] && { cat "/answers/cmd.$1.fails" >&2; exit 255; }
         cat "/answers/cmd.$1" 2>/dev/null || true""",
     "svc": """
         echo "svc $*" >>/answers/commands""",

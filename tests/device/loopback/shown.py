@@ -89,6 +89,10 @@ class Shown:
         path.with_suffix(".new").write_text(text)
         path.with_suffix(".new").rename(path)
 
+    def take_back(self, name: str) -> None:
+        """Removes an answer."""
+        (self.state / "answers" / name).unlink()
+
     def commands(self) -> list[str]:
         """What was asked of `cmd` and `svc` so far."""
         path = self.state / "answers/commands"
