@@ -13,8 +13,10 @@ from ofa_hw.cli.images import first_images
 from ofa_hw.cli.options import ForceOption, JsonOption, SeedOption
 from ofa_hw.cli.output import print_json, progress_bar
 from ofa_hw.cli.training import (
+    AccumulateOption,
     DataOption,
     DeviceOption,
+    PrecisionOption,
     SpecOption,
     ValidationOption,
     WeightsOption,
@@ -46,6 +48,15 @@ def finetune(
     batch_size: Annotated[int, typer.Option(help="Images a step.", min=1)] = 64,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = "float32",
+    accumulate: AccumulateOption = 1,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of checkpoints: the same command goes on where it was stopped.",
+            metavar="DIR",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -71,7 +82,7 @@ def finetune(
     images = open_images(space, data, validation=validation)
     require_images(space, images)
     net = load_supernet(space, weights).eval()
-    execution = Execution(device=device)
+    execution = Execution(device=device, precision=precision, accumulate=accumulate)
     execution.place(net)
     with progress_bar("fine-tuning") as progress:
         tuned = run(
@@ -83,6 +94,7 @@ def finetune(
             batch_size=batch_size,
             seed=seed,
             execution=execution,
+            folder=checkpoints,
             progress=progress,
         )
     say_broken(images)

@@ -12,8 +12,10 @@ from ofa_hw.cli.app import app
 from ofa_hw.cli.options import ForceOption, JsonOption, SeedOption, SpaceOption
 from ofa_hw.cli.output import print_json, print_table, progress_bar
 from ofa_hw.cli.training import (
+    AccumulateOption,
     DataOption,
     DeviceOption,
+    PrecisionOption,
     ValidationOption,
     open_images,
     say_broken,
@@ -46,10 +48,8 @@ def train(
     ] = 150,
     validation: ValidationOption = 0.1,
     device: DeviceOption = "cpu",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    accumulate: Annotated[
-        int, typer.Option(help="Parts of a batch, run one after another.", min=1)
-    ] = 1,
+    precision: PrecisionOption = "float32",
+    accumulate: AccumulateOption = 1,
     sync_batch_norm: Annotated[
         bool,
         typer.Option(help="Whether batch norms are over all workers of torchrun, or each its own."),

@@ -35,6 +35,11 @@ CALIBRATION_IMAGES = 2000  # as in ofa_hw.training, which takes a second to impo
 FileOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 DeviceOption = Annotated[str, typer.Option(help="Where torch computes, as cpu or cuda.")]
 
+PrecisionOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+AccumulateOption = Annotated[
+    int, typer.Option(help="Parts of a batch, run one after another.", min=1)
+]
+
 
 def read_spec(text: str) -> SubnetSpec:
     """A sub-network from JSON or from a file of it, also one that `specialize --json` wrote.

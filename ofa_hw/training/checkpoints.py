@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from ofa_hw.errors import CheckpointError
 from ofa_hw.supernet import Supernet
@@ -34,7 +35,18 @@ class Checkpoints:
         self.folder = folder
         self._damaged = False  # the last one, which then must not take the place of a whole one
 
-    def save(self, net: Supernet, state: TrainingState, notes: Mapping[str, Any]) -> None:
+    def tidy(self) -> None:
+        """Removes what processes left that were killed while they wrote; none may be writing."""
+        for leftover in self.folder.glob(f".{_LAST}.*.part"):
+            leftover.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Removes the checkpoints."""
+        self.tidy()
+        for name in (_LAST, _BEFORE):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def save(self, net: nn.Module, state: TrainingState, notes: Mapping[str, Any]) -> None:
         """Writes a checkpoint; the last one becomes the one before it, unless it is damaged.
 
         Args:
@@ -74,11 +86,13 @@ class Checkpoints:
         finally:
             beside.unlink(missing_ok=True)
 
-    def restore(self, net: Supernet, recipe: Recipe) -> tuple[TrainingState, dict[str, Any]] | None:
+    def restore(
+        self, net: nn.Module, recipe: Recipe
+    ) -> tuple[TrainingState, dict[str, Any]] | None:
         """Puts the last whole checkpoint into `net`; a damaged one is named and passed over.
 
         Args:
-            net: A supernet of the run's space, placed where it will be trained.
+            net: A network of the run, placed where it will be trained.
             recipe: Of the run.
 
         Returns:
@@ -103,7 +117,7 @@ class Checkpoints:
         if damaged:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} can be read: {', '.join(damaged)}; "
-                "pass --force to train from the beginning"
+                "remove that folder to train from the beginning"
             )
         return None
 
@@ -120,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _restored(
-    content: dict[str, Any], net: Supernet, recipe: Recipe
+    content: dict[str, Any], net: nn.Module, recipe: Recipe
 ) -> tuple[TrainingState, dict[str, Any]]:
     net.load_state_dict(content["net"])
     optimizer, teacher = None, None
@@ -128,6 +142,7 @@ def _restored(
         optimizer = make_optimizer(net, recipe)
         optimizer.load_state_dict(content["optimizer"])
     if content["teacher"] is not None:
+        assert isinstance(net, Supernet)
         teacher = frozen_copy(net)
         teacher.load_state_dict(content["teacher"])
     scaler = content.get("scaler", {})

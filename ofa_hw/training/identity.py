@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from torch import nn
+
 from ofa_hw.errors import CheckpointError, SpecError
 from ofa_hw.export import write_text
 from ofa_hw.spaces import SearchSpace
@@ -54,13 +56,29 @@ def run_identity(
     return plain
 
 
+def weights_digest(net: nn.Module) -> str:
+    """Tells weights from other ones."""
+    digest = hashlib.sha256()
+    for key, value in net.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def write_identity(path: Path, identity: Mapping[str, Any]) -> None:
     """Writes the file that says which run a folder holds."""
     write_text(path, json.dumps(identity, indent=2) + "\n")
 
 
-def require_same(path: Path, identity: Mapping[str, Any]) -> None:
+def require_same(
+    path: Path, identity: Mapping[str, Any], *, remedy: str = "pass --force to replace it"
+) -> None:
     """Compares a folder's run with the one at hand.
+
+    Args:
+        path: Of the file that says which run the folder holds.
+        identity: Of the one at hand.
+        remedy: What to do if they differ, besides naming another folder.
 
     Raises:
         SpecError: If they differ; each difference is named.
@@ -71,14 +89,14 @@ def require_same(path: Path, identity: Mapping[str, Any]) -> None:
         wrong = differences(there, identity)
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} does not say which run this folder holds ({error}); pass --force to replace "
-            "it, or name another folder"
+            f"{path} does not say which run this folder holds ({error}); name another folder, or "
+            f"{remedy}"
         ) from error
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise SpecError(
             f"{path.parent} holds another run: {'; '.join(wrong[:4])}{more}; name another "
-            "folder, or pass --force to replace it"
+            f"folder, or {remedy}"
         )
 
 

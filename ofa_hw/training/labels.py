@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet
 from ofa_hw.training.data import ImageData
 from ofa_hw.training.evaluate import CALIBRATION_IMAGES
-from ofa_hw.training.identity import differences
+from ofa_hw.training.identity import differences, weights_digest
 from ofa_hw.training.labeller import Labeller, Measured, label_here, label_in_processes
 
 _logger = logging.getLogger(__name__)
@@ -158,15 +157,11 @@ def require_distinct(space: SearchSpace, count: int, *, seed: int) -> None:
 
 
 def _header(net: Supernet, data: ImageData, seed: int, images: int) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for key, value in net.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     header = {
         "line": "header",
         "format": _FORMAT,
         "space": net.space.name,
-        "weights": digest.hexdigest()[:16],
+        "weights": weights_digest(net),
         "seed": seed,
         "calibration_images": images,
         "validation_images": data.size("validation"),

@@ -88,6 +88,7 @@ def train_resumable(
         )
         return
     with LogFile(folder / "log.jsonl", keep=notes.get("log_lines", 0)) as log:
+        checkpoints.tidy()  # the log has one writer, and so have they
         recorder = _Recorder(net, data, recipe, folder, checkpoints, log, pace or Pace())
         recorder.best, recorder.watch = notes.get("best", -1.0), watch
 

@@ -14,6 +14,7 @@ from ofa_hw.export import write_text
 from ofa_hw.predictor import FitReport, fit_predictor
 from ofa_hw.spaces import SearchSpace, SubnetSpec, get_space
 from ofa_hw.supernet import Supernet, load_supernet, save_checkpoint
+from ofa_hw.training.checkpoints import Checkpoints
 from ofa_hw.training.data import ImageData, require_images
 from ofa_hw.training.evaluate import Evaluated, evaluate_supernet, measured_last
 from ofa_hw.training.execution import Execution, Workers
@@ -185,8 +186,7 @@ def _prepare(folder: Path, identity: dict[str, Any], *, force: bool, workers: Wo
     if workers.writes and force:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
-        for leftover in (folder / "checkpoints").glob("*.pt"):
-            leftover.unlink()
+        Checkpoints(folder / "checkpoints").remove()
     workers.wait()
     path = folder / _IDENTITY
     if path.exists():

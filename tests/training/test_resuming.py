@@ -3,6 +3,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ofa_hw.training import (
     train_supernet,
 )
 from ofa_hw.training.checkpoints import Checkpoints
+from ofa_hw.training.folder import FolderData
 
 Start = Callable[..., Any]
 RECIPE = Recipe("two", (ShrinkingPhase("full", 0.2, 0.1),), batch_size=100)
@@ -104,7 +106,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert restored[0].phase == 1  # the checkpoint of the first phase's end
     assert "last.pt is damaged" in caplog.text
     damage(tmp_path / "checkpoints" / "before.pt")
-    with pytest.raises(CheckpointError, match=r"no checkpoint .* can be read: last.*before.*force"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint .* can be read: last.*before.*remove"
+    ):
         checkpoints.restore(net, RECIPE)
 
 
@@ -124,6 +128,22 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_whole_one_before_it(
         # A kill between the two renames of a save leaves this one alone.
         notes = torch.load(before, weights_only=True)["notes"]
         assert (before.read_bytes() == good) if saved == 1 else (notes == '{"saved": 1}')
+
+
+def test_what_a_killed_writer_left_is_removed_when_the_run_goes_on_or_is_replaced(
+    images: Path, tmp_path: Path
+) -> None:
+    recipe, data = replace(RECIPE, batch_size=10), FolderData(images, channels=1)
+    left = tmp_path / "run" / "checkpoints" / ".last.pt.12345.part"
+    for force in (None, False, True):
+        if force is not None:
+            (tmp_path / "run" / "supernet.pth").unlink()
+            (tmp_path / "run" / "result.json").unlink()
+            left.write_bytes(b"half of a checkpoint")
+        train_supernet(
+            "tiny@classes=2", data, recipe, tmp_path / "run", labels=0, force=bool(force)
+        )
+        assert {path.name for path in left.parent.iterdir()} <= {"last.pt", "before.pt"}
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_with_the_same_numbers(
