@@ -19,6 +19,8 @@ SERVER = {
         "accept the prompt",
     ),
     "offline": ("device offline", DeviceNotFoundError, "adb reconnect offline"),
+    "authorizing": ("device still authorizing", DeviceNotFoundError, "asking its user"),
+    "connecting": ("device still connecting", DeviceNotFoundError, "wait a little"),
     "no permissions": (
         "no permissions (missing udev rules? user is in the plugdev group)",
         DeviceNotFoundError,
@@ -40,7 +42,7 @@ def test_the_servers_words_become_a_remedy(words: str, kind: type[OfaHwError], r
 
 
 USB = {
-    "USBErrorBusy": (ProfilerError, "free it with: adb kill-server"),
+    "USBErrorBusy": (DeviceNotFoundError, "free it with: adb kill-server"),
     "USBErrorAccess": (DeviceNotFoundError, "udev rules"),
     "USBErrorNoDevice": (DeviceLostError, "check its cable"),
     "USBErrorPipe": (DeviceLostError, "check its cable"),

@@ -19,6 +19,8 @@ from ofa_hw.errors import (
 )
 from ofa_hw_profilers.adb.connect import connect, reconnect
 from ofa_hw_profilers.adb.direct import DirectConnection
+from ofa_hw_profilers.adb.failures import usb_busy
+from ofa_hw_profilers.adb.links import Link, TcpLink
 from ofa_hw_profilers.adb.server import ServerConnection
 from ofa_hw_profilers.adb.transport import Transport
 
@@ -197,8 +199,39 @@ def test_a_server_that_dies_is_an_error_and_no_other_is_started(
 def test_an_unknown_serial_is_named(with_server: bool, request: pytest.FixtureRequest) -> None:
     if with_server:
         request.getfixturevalue("adb_server")
-    with pytest.raises(DeviceNotFoundError, match="NOSUCHPHONE"):
+    remedy = "install libusb|enable USB debugging" if with_server else "adb start-server"
+    with pytest.raises(DeviceNotFoundError, match=f"NOSUCHPHONE.*({remedy})"):
         connect("NOSUCHPHONE")
+
+
+@pytest.mark.parametrize("with_server", [False, True])
+def test_a_phone_that_the_server_held_is_left_to_it(
+    with_server: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("ofa_hw_profilers.adb.connect.usb_link", asked.append)
+    if with_server:
+        request.getfixturevalue("adb_server")
+    words = "server has no device" if with_server else "start it with: adb start-server"
+    with pytest.raises(DeviceLostError, match=f"gave up after 0.6 s of waiting: .*{words}"):
+        reconnect("NOSUCHPHONE", wait_s=0.6, was_served=True)
+    assert asked == []
+
+
+def test_a_phone_whose_usb_is_busy_is_waited_for(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = [usb_busy("PHONE"), usb_busy("PHONE")]
+
+    def link(_: str) -> Link:
+        if busy:
+            raise busy.pop()
+        return TcpLink("127.0.0.1", device.port)
+
+    monkeypatch.setattr("ofa_hw_profilers.adb.connect.usb_link", link)
+    transport = reconnect("PHONE", wait_s=10)
+    assert transport.shell("echo back").stdout == "back\n"
+    transport.close()
 
 
 def test_a_port_where_nothing_listens_says_how_to_open_it() -> None:

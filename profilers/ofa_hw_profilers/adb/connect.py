@@ -14,7 +14,7 @@ from ofa_hw.errors import (
     DeviceUnauthorizedError,
 )
 from ofa_hw_profilers.adb.direct import DirectConnection
-from ofa_hw_profilers.adb.links import TcpLink, usb_link, usb_serials
+from ofa_hw_profilers.adb.links import Link, TcpLink, usb_link, usb_serials
 from ofa_hw_profilers.adb.streams import Connection
 from ofa_hw_profilers.adb.transport import Transport
 
@@ -42,10 +42,20 @@ def reconnect(
     serial: str,
     *,
     wait_s: float,
+    was_served: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Transport:
     """Connects to a device that went away, as soon as it is back.
+
+    Args:
+        serial: Of the device.
+        wait_s: How long to wait for it.
+        was_served: Whether it was reached through the adb server. Then a phone on USB is left to
+            it, also while the server restarts and has not found it yet. One that has an address
+            may be reached directly: a restarted server does not look for it.
+        sleep: Waits some seconds.
+        clock: Tells the seconds since any moment.
 
     Raises:
         DeviceNotFoundError: If it has not come back within `wait_s`; the last attempt's error.
@@ -53,7 +63,10 @@ def reconnect(
     deadline = clock() + wait_s
     while True:
         try:
-            transport = connect(serial)
+            if was_served and not split_address(serial):
+                transport = Transport(_served(serial, 10.0))
+            else:
+                transport = connect(serial)
             transport.shell("true", 10)
             return transport
         except DeviceUnauthorizedError:
@@ -84,12 +97,35 @@ def _connection(serial: str, timeout_s: float, auth_timeout_s: float) -> Connect
     if serial == ANY:
         serial = _only(sorted({*served, *usb_serials()}))
     if serial in served:
-        from ofa_hw_profilers.adb.server import ServerConnection
-
-        return ServerConnection(serial, timeout_s=timeout_s)
+        return _served(serial, timeout_s)
     address = split_address(serial)
-    link = TcpLink(*address) if address else usb_link(serial)
+    link = TcpLink(*address) if address else _usb_link(serial)
     return DirectConnection(serial, link, timeout_s=timeout_s, auth_timeout_s=auth_timeout_s)
+
+
+def _served(serial: str, timeout_s: float) -> Connection:
+    from ofa_hw_profilers.adb.server import ServerConnection
+
+    return ServerConnection(serial, timeout_s=timeout_s)
+
+
+def _usb_link(serial: str) -> Link:
+    """The USB link to a phone that no adb server lists."""
+    try:
+        return usb_link(serial)
+    except DeviceNotFoundError as error:
+        hint = "adb start-server"
+        if hint in str(error) or _server_runs():
+            raise
+        raise DeviceNotFoundError(f"{error}; no adb server runs; start one: {hint}") from error
+
+
+def _server_runs() -> bool:
+    try:
+        from ofa_hw_profilers.adb.server import server_runs
+    except BackendUnavailableError:
+        return False
+    return server_runs()
 
 
 def _only(serials: list[str]) -> str:

@@ -41,6 +41,8 @@ class DirectConnection:
         keys: Folder of the keys; `~/.android` by default.
     """
 
+    is_served = False
+
     def __init__(
         self,
         serial: str,

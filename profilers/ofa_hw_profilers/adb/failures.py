@@ -18,6 +18,7 @@ from ofa_hw.errors import (
 STATES = {
     "unauthorized": "unlock it and accept the prompt 'Allow USB debugging?' on its screen",
     "authorizing": "it is asking its user; accept the prompt 'Allow USB debugging?' on its screen",
+    "connecting": "the adb server has just found it; wait a little, or run: adb reconnect",
     "offline": "plug it in again, or run: adb reconnect offline",
     "no permissions": "this user may not open its USB port; install the udev rules of "
     "android-sdk-platform-tools-common and plug it in again",
@@ -51,9 +52,9 @@ def unanswered_key(serial: str, key: str, wait_s: float) -> DeviceUnauthorizedEr
     )
 
 
-def usb_busy(serial: str) -> ProfilerError:
-    """The error for a phone whose USB interface another program holds."""
-    return ProfilerError(
+def usb_busy(serial: str) -> DeviceNotFoundError:
+    """The error for a phone whose USB interface another program holds, maybe for a moment only."""
+    return DeviceNotFoundError(
         f"another program holds the USB interface of {serial!r}, usually an adb server that "
         "does not serve it; free it with: adb kill-server"
     )
@@ -96,7 +97,7 @@ def server_failures(serial: str, doing: str, timeout_s: float) -> Iterator[None]
 def _from_server(serial: str, words: str) -> ProfilerError:
     """The adb server's own words, e.g. `device 'XYZ' not found`, as an error."""
     lower = words.lower()
-    for state in ("unauthorized", "offline", "no permissions"):
+    for state in ("unauthorized", "authorizing", "connecting", "offline", "no permissions"):
         if state in lower:
             return unusable(serial, state)
     if "more than one" in lower:

@@ -63,10 +63,14 @@ class ServerConnection:
         DeviceNotFoundError: If the device cannot be used in its state; says what to do.
     """
 
+    is_served = True
+
     def __init__(self, serial: str, *, timeout_s: float = 10.0) -> None:
         self.serial = serial
         self._client = AdbClient(*server_address())
         state = next((d.state for d in server_devices() if d.serial == serial), None)
+        if state is None and not server_runs():
+            raise DeviceLostError("no adb server runs any more; start it with: adb start-server")
         if state is None:
             raise DeviceLostError(f"the adb server has no device {serial!r}; see: adb devices -l")
         if state != "device":

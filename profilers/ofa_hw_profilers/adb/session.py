@@ -136,7 +136,7 @@ class DeviceSession:
             with suppress(*_BROKEN):
                 self._transport.close()
             try:
-                self._transport = reconnect(self.serial, wait_s=min(self._wait_s, 30))
+                self._transport = self._reconnect(min(self._wait_s, 30), time.sleep)
                 self._clear()
             except _BROKEN as error:
                 _logger.warning(
@@ -164,10 +164,14 @@ class DeviceSession:
         with suppress(*_BROKEN):
             self._runner.stop()
             self._transport.close()
-        self._transport = reconnect(self.serial, wait_s=self._wait_s, sleep=self._sleep)
+        self._transport = self._reconnect(self._wait_s, self._sleep)
         if restore:
             with suppress(*_BROKEN):  # then the next attempt fails at once, and it counts
                 self._restore()
+
+    def _reconnect(self, wait_s: float, sleep: Callable[[float], None]) -> Transport:
+        was_served = self._transport.is_served
+        return reconnect(self.serial, wait_s=wait_s, was_served=was_served, sleep=sleep)
 
     def _restore(self) -> None:
         """Brings an empty device into the session's state."""

@@ -27,8 +27,10 @@ class Connection(Protocol):
     Attributes:
         serial: What the user calls the device.
         features: What its adbd can do, e.g. `shell_v2`.
+        is_served: Whether it leads through the adb server.
     """
 
+    is_served: bool
     serial: str
     features: frozenset[str]
 

@@ -22,6 +22,7 @@ class Transport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.serial = connection.serial
+        self.is_served = connection.is_served
         if "shell_v2" not in connection.features:
             raise DeviceOutputError(
                 f"device {self.serial!r} has no shell protocol 2; Android 7 or newer has it"
