@@ -36,8 +36,11 @@ class Supernet(nn.Module):
     def sort_channels(self, phase: int = 0) -> None:
         """Reorders the middle channels of every block, the most important first.
 
-        The function of the full network, and of every sub-network already trained, stays the same:
-        a smaller expansion takes the first channels, so after sorting it takes the best.
+        A smaller expansion takes the first channels, so after sorting it takes the best. The
+        function of the full network stays the same, and so does that of every sub-network already
+        trained where blocks have no squeeze-excite. A squeeze-excite's own middle channels have no
+        bands: they are sorted all together, as the authors do, so a trained smaller expansion takes
+        others of them than before, and its outputs change a little.
 
         Args:
             phase: How many expansions below the largest are already trained. Their channel sets

@@ -73,6 +73,15 @@ def test_later_phases_keep_trained_expansions(phase: int, kept: list[int]) -> No
         assert same == (e in kept), e
 
 
+def test_with_squeeze_excite_a_later_phase_changes_a_trained_expansion_a_little() -> None:
+    net = noisy_supernet(MAKERS["mobilenetv3"]())
+    before = outputs(net, of_expansions(net.space, 4))
+    net.sort_channels(1)
+    after = outputs(net, of_expansions(net.space, 4))
+    assert not torch.allclose(after, before, rtol=1e-4)  # as the docstring of sort_channels says
+    torch.testing.assert_close(after, before, rtol=0, atol=0.1 * float(before.abs().max()))
+
+
 def test_most_important_channels_come_first() -> None:
     net = noisy_supernet(MAKERS["mobilenetv3"]())
     net.sort_channels()
