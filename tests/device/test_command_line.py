@@ -136,6 +136,27 @@ def test_two_devices_fill_a_table_each_and_say_how_far_they_are(
 
 
 @pytest.mark.usefixtures("in_a_hurry")
+def test_a_table_of_one_phone_takes_no_rows_of_another_or_of_another_build(
+    make_device: Callable[..., Device], settings: list[str], library: Path, run: Run, tmp_path: Path
+) -> None:
+    first, second = (make_device(properties={"ro.serialno": serial}) for serial in "AB")
+    table = tmp_path / "phone.jsonl"
+    fill = ("profile", *TINY, *settings, "--output", table, "--serial")
+    code, _, err = run(*fill, first.serial)
+    assert code == 0, err
+    code, _, err = run(*fill, second.serial)
+    assert code == 1
+    assert "setting unit is" in err
+    assert "sha256" not in err
+    other = tmp_path / "other.so"
+    other.write_bytes(library.read_bytes() + b"built anew")
+    code, _, err = run(*fill, first.serial, "--set", f"library={other}")
+    assert code == 1
+    assert "setting library_sha256 is" in err
+    assert run(*fill, first.serial)[0] == 0
+
+
+@pytest.mark.usefixtures("in_a_hurry")
 def test_a_device_that_fails_stops_no_other_and_shows_in_the_exit_code(
     device: Device, settings: list[str], run: Run, tmp_path: Path
 ) -> None:

@@ -73,6 +73,14 @@ def test_a_board_without_properties_is_described_by_what_it_has() -> None:
     assert facts.details["libc"] == "linux"
 
 
+def test_a_serial_number_tells_units_apart_and_is_not_kept() -> None:
+    first, second = parse_facts(PHONE + "serial=\nserial=A\n"), parse_facts(PHONE + "serial=B\n")
+    assert len({first.unit, second.unit, "unknown"}) == 3
+    assert first.unit == parse_facts("serial=C\nserial=A\n").unit
+    assert "A" not in first.details.values()
+    assert parse_facts(PHONE + "serial=\n").unit == "unknown"
+
+
 @pytest.mark.parametrize(
     ("wanted", "cores"),
     [

@@ -97,6 +97,15 @@ def test_a_table_that_promises_too_much_is_found_out_by_the_device(
         )
 
 
+def test_a_program_that_contradicts_the_table_is_refused(
+    device: Device, table_file: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    reach = ("--serial", device.serial, "--benchmark-binary", "bm")
+    code, _, err = run("lut", "validate", table_file, *reach)
+    assert code == 1
+    assert "leave out --benchmark-binary" in err
+
+
 def test_a_devices_table_asks_for_the_device(
     table_file: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -73,6 +73,7 @@ class BenchmarkModel:
 
     def __init__(self, program: bytes, path: str, settings: RunSettings) -> None:
         self.version = "unknown"
+        self.digests: dict[str, str] = {}
         self._program = program
         self._path = path
         self._settings = settings
@@ -84,8 +85,9 @@ class BenchmarkModel:
         self.stop()
         path = self._path or workspace.put(self.name, self._program, mode=0o755)
         self._command = f"{self._settings.taskset}{shlex.quote(path)}"
-        digest = transport.shell(f"sha256sum {shlex.quote(path)}", 60).stdout[:8]
-        self.version = f"{self.name}-{digest}"
+        digest = transport.shell(f"sha256sum {shlex.quote(path)}", 60).stdout[:12]
+        self.version = f"{self.name}-{digest[:8]}"
+        self.digests = {"runner_sha256": digest}
         usage = transport.shell(f"{self._command} --help 2>&1", 60)
         self._known = frozenset(re.findall(r"--(\w+)=", usage.stdout))
         if missing := [flag for flag in _NEEDED_FLAGS if flag not in self._known]:

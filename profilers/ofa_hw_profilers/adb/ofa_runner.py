@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ofa_hw.errors import DeviceOutputError
+from ofa_hw_profilers.adb.facts import short_sha256
 from ofa_hw_profilers.adb.process import Process
 from ofa_hw_profilers.adb.runner import (
     NetworkRefusedError,
@@ -45,6 +46,10 @@ class OfaRunner:
         self, program: bytes, libraries: Mapping[str, bytes], settings: RunSettings
     ) -> None:
         self.version = "unknown"
+        self.digests = {
+            "runner_sha256": short_sha256(program),
+            "library_sha256": short_sha256(b"".join(libraries.values())),
+        }
         self._program = program
         self._libraries = dict(libraries)
         self._settings = settings

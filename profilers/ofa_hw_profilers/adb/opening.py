@@ -76,7 +76,8 @@ def open_adb_profiler(
             dtype=options.dtype,
             threads=options.threads,
             batch=options.batch,
-            settings=settings.recorded,
+            # Rows of two phones of one model, or of two builds, do not mix.
+            settings={**settings.recorded, "unit": facts.unit, **runner.digests},
             details={**facts.details, **guard.start.details, "soc": facts.soc},
         )
         profiler = AdbTfliteProfiler(

@@ -109,12 +109,14 @@ class Runner(Protocol):
     Attributes:
         name: Of the program.
         version: Of the runtime in it; known once it has been started.
+        digests: What tells its files from other builds of them, by name; known then as well.
         visit_ns: Timed inference that a visit should hold.
         reads_files: Whether it needs a file for each network, as long as it is loaded.
     """
 
     name: str
     version: str
+    digests: dict[str, str]
     visit_ns: int
     reads_files: bool
 

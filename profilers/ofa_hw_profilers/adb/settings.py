@@ -30,6 +30,7 @@ _DEFAULTS = {
     "cool_down_s": "90",
     "wait_s": "300",
 }
+_FOUND = ("unit", "runner_sha256", "library_sha256")
 _HALF = ("xnnpack", "gpu", "nnapi")
 
 
@@ -80,7 +81,8 @@ def read_settings(options: ProfilerOptions) -> AdbSettings:
     Raises:
         ProfilerError: If one is unknown, or has a value that it cannot have.
     """
-    given = dict(options.settings)
+    # A table's settings come back as options; what was found out for it is not asked for again.
+    given = {name: value for name, value in options.settings.items() if name not in _FOUND}
     if (xnnpack := given.pop("xnnpack", None)) is not None:  # as on this machine
         given.setdefault("delegate", {"on": "xnnpack", "off": "none"}.get(xnnpack, xnnpack))
     if unknown := sorted(given.keys() - _DEFAULTS.keys()):
