@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from loopback.packages import cache_folder, fetch, unpack
+from loopback.packages import cache_folder, fetch, one_at_a_time, unpack
 
 _MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 _MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
@@ -50,7 +50,8 @@ def _unpacked(*packages: str) -> Path:
     debs = fetch(packages, arch="amd64")
     digest = hashlib.sha256("\n".join(deb.name for deb in debs).encode()).hexdigest()[:12]
     root = cache_folder() / "roots" / f"{packages[0]}-{digest}"
-    if not (root / ".complete").exists():
-        unpack(debs, root)
-        (root / ".complete").touch()
+    with one_at_a_time(root):
+        if not (root / ".complete").exists():
+            unpack(debs, root)
+            (root / ".complete").touch()
     return root

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loopback.demand import DESCRIPTOR
 from loopback.device import Device, wait_for
-from loopback.packages import DeviceSetupError, cache_folder, run
+from loopback.packages import DeviceSetupError, cache_folder, one_at_a_time, run
 from loopback.rootfs import root_folder
 
 _CONTROL = f"""
@@ -27,11 +27,14 @@ def demanding_adbd() -> Path:
     """A copy of the device's adbd that demands authorisation."""
     original = root_folder() / "usr/sbin/adbd"
     path = cache_folder() / f"adbd-demanding-{original.stat().st_size}"
-    if not path.exists():
-        code = bytearray(original.read_bytes())
-        code[_place(bytes(code))] = 1
-        path.write_bytes(code)
-        path.chmod(0o755)
+    with one_at_a_time(path):
+        if not path.exists():
+            code = bytearray(original.read_bytes())
+            code[_place(bytes(code))] = 1
+            part = path.with_suffix(".part")
+            part.write_bytes(code)
+            part.chmod(0o755)
+            part.rename(path)
     return path
 
 

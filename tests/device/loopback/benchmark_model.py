@@ -13,7 +13,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from loopback.packages import DeviceSetupError, cache_folder, fetch, fetch_source, run, unpack
+from loopback.packages import (
+    DeviceSetupError,
+    cache_folder,
+    fetch,
+    fetch_source,
+    one_at_a_time,
+    run,
+    unpack,
+)
 
 SUITE = "sid"
 LIBRARIES = (
@@ -39,10 +47,11 @@ FLAGS = "-std=c++17 -O1 -w -DTFLITE_WITHOUT_XNNPACK"  # Debian's library is buil
 def benchmark_model() -> Path:
     """A folder to be copied to the device; its program `benchmark_model` runs anywhere in it."""
     folder = cache_folder() / "benchmark_model"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-            _build(Path(scratch))
-            (Path(scratch) / "result").rename(folder)
+    with one_at_a_time(folder):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+                _build(Path(scratch))
+                (Path(scratch) / "result").rename(folder)
     return folder
 
 

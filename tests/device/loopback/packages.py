@@ -7,6 +7,7 @@ against the signed index; what lies in the cache is checked against the hashes t
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,10 +15,11 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+MANIFEST = "sha256.json"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -33,18 +35,50 @@ def cache_folder() -> Path:
     return folder
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Keeps other processes from making the same thing of the cache meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def cached(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made once; its files are checked against the hashes taken then.
+
+    Args:
+        folder: Where it lies.
+        make: Fills a folder beside it, which takes its place when it is whole.
+    """
+    manifest = folder / MANIFEST
+    with one_at_a_time(folder):
+        if not manifest.exists():
+            scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+            try:
+                make(scratch)
+                files = [path for path in scratch.rglob("*") if path.is_file()]
+                hashes = {str(path.relative_to(scratch)): sha256(path) for path in files}
+                (scratch / MANIFEST).write_text(json.dumps(hashes, indent=1, sort_keys=True))
+                scratch.chmod(0o755)
+                shutil.rmtree(folder, ignore_errors=True)
+                scratch.rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        hashes = json.loads(manifest.read_text())
+        if damaged := [file for file in hashes if sha256(folder / file) != hashes[file]]:
+            shutil.rmtree(folder)
+            raise DeviceSetupError(f"{', '.join(damaged)} was damaged in {folder}; run again")
+    return folder
+
+
 def fetch(packages: Sequence[str], *, arch: str, suite: str = "trixie") -> list[Path]:
     """The .deb files of `packages` and of all they depend on, downloaded or from the cache."""
     name = hashlib.sha256(" ".join([suite, arch, *packages]).encode()).hexdigest()[:12]
-    folder = cache_folder() / "debs" / name
-    manifest = folder / "sha256.json"
-    if not manifest.exists():
-        _download(packages, arch, suite, folder)
-    hashes = json.loads(manifest.read_text())
-    if damaged := [file for file in hashes if sha256(folder / file) != hashes[file]]:
-        shutil.rmtree(folder)
-        raise DeviceSetupError(f"{', '.join(damaged)} was damaged in {folder}; run again")
-    return [folder / file for file in sorted(hashes)]
+    folder = cached(
+        cache_folder() / "debs" / name, lambda scratch: _download(packages, arch, suite, scratch)
+    )
+    return sorted(folder.glob("*.deb"))
 
 
 def unpack(debs: Sequence[Path], root: Path) -> None:
@@ -83,10 +117,15 @@ def _mirror() -> str:
 
 def fetch_source(package: str, pattern: str, *, suite: str) -> Path:
     """One file of a source package, downloaded or from the cache."""
-    folder = cache_folder() / "sources" / f"{package}-{suite}"
-    if found := next((p for p in folder.glob("*") if re.fullmatch(pattern, p.name)), None):
-        return found
-    with _apt("amd64", suite) as (home, env):
+    folder = cached(
+        cache_folder() / "sources" / f"{package}-{suite}",
+        lambda scratch: _download_source(package, pattern, suite, scratch),
+    )
+    return next(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+
+
+def _download_source(package: str, pattern: str, suite: str, folder: Path) -> None:
+    with _apt("amd64", suite) as (_, env):
         shown = run(["apt-cache", "showsrc", package], env)
         path = re.search(r"^Directory: (\S+)$", shown, re.M)
         listed = shown.partition("Checksums-Sha256:")[2]
@@ -95,23 +134,15 @@ def fetch_source(package: str, pattern: str, *, suite: str) -> Path:
             raise DeviceSetupError(f"{suite} has no source of {package}")
         uri = f"{_mirror().rstrip('/')}/{path[1]}/{file[2]}"
         helper = "/usr/lib/apt/apt-helper"
-        run([helper, "download-file", uri, str(home / file[2]), f"SHA256:{file[1]}"], env)
-        folder.mkdir(parents=True, exist_ok=True)
-        (home / file[2]).rename(folder / file[2])
-    return folder / file[2]
+        run([helper, "download-file", uri, str(folder / file[2]), f"SHA256:{file[1]}"], env)
 
 
 def _download(packages: Sequence[str], arch: str, suite: str, folder: Path) -> None:
     with _apt(arch, suite) as (home, env):
         install = ["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install"]
         run([*install, *packages], env)
-        debs = sorted((home / "archives").glob("*.deb"))
-        (home / "archives" / "sha256.json").write_text(
-            json.dumps({deb.name: sha256(deb) for deb in debs}, indent=1)
-        )
-        folder.parent.mkdir(exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        (home / "archives").rename(folder)
+        for deb in (home / "archives").glob("*.deb"):
+            deb.rename(folder / deb.name)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from loopback.packages import cache_folder, fetch, run, unpack
+from loopback.packages import cache_folder, fetch, one_at_a_time, run, unpack
 
 PACKAGES = ("adbd", "mksh", "toybox")
 LAYOUT = 1  # raise it when what `_furnish` does changes
@@ -49,16 +49,16 @@ def root_folder(arch: str = "amd64") -> Path:
     parts = [str(LAYOUT), INIT, *PROGRAMS.values(), *(deb.name for deb in debs)]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
     root = cache_folder() / "roots" / f"{arch}-{digest}"
-    if not root.exists():
-        root.parent.mkdir(exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=root.parent))
-        try:
-            unpack(debs, scratch)
-            _furnish(scratch, arch)
-            scratch.chmod(0o755)
-            scratch.rename(root)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with one_at_a_time(root):
+        if not root.exists():
+            scratch = Path(tempfile.mkdtemp(dir=root.parent))
+            try:
+                unpack(debs, scratch)
+                _furnish(scratch, arch)
+                scratch.chmod(0o755)
+                scratch.rename(root)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     return root
 
 

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from loopback.packages import DeviceSetupError, cache_folder, run
+from loopback.packages import DeviceSetupError, cache_folder, cached, run
 
 PACKAGE = "tfjs-tflite-node@0.0.2"
 SHA512 = "Zed9biOz9lkWsekvPwdEmxXnsjXJnZO8iOV0s2Y20QU15cwiPedzFEBYiGbK7smYpkJpQNNY9SukoKmUi9bk9w=="
@@ -17,9 +17,7 @@ VERSION = "2.9.0"
 
 def tflite_library(arch: str = "amd64") -> Path:
     """libtensorflowlite_c.so for Linux on `amd64` or `arm64`."""
-    folder = cache_folder() / PACKAGE.replace("@", "-")
-    if not folder.exists():
-        _download(folder)
+    folder = cached(cache_folder() / PACKAGE.replace("@", "-"), _download)
     return folder / f"package/cc_deps/linux_{arch}/libtensorflowlite_c.so"
 
 
@@ -33,5 +31,4 @@ def _download(folder: Path) -> None:
         if digest != SHA512:
             raise DeviceSetupError(f"{PACKAGE} has the sha512 {digest}, not {SHA512}")
         with tarfile.open(archive) as tar:
-            tar.extractall(Path(scratch) / "content", filter="data")
-        (Path(scratch) / "content").rename(folder)
+            tar.extractall(folder, filter="data")
