@@ -156,7 +156,8 @@ def verify_file(
     path, plan = Path(path), plan or _PLAN
     suffix = format_of(path)
     promise = read_provenance(path)
-    if promise.predicted_latency_ms is None or promise.device is None:
+    predicted_ms = promise.predicted_latency_ms or 0.0
+    if promise.device is None or not predicted_ms > 0:
         raise ExportError(
             f"{path} promises no latency, so there is nothing to verify; `ofa-hw specialize "
             f"--export` writes files that do, and `ofa-hw bench {path}` measures any"
@@ -181,7 +182,7 @@ def verify_file(
     return Verification(
         path,
         promise,
-        interval[1] if interval else (1 + tolerance) * promise.predicted_latency_ms,
+        interval[1] if interval else (1 + tolerance) * predicted_ms,
         device,
         Statistics.of(measurement),
         tuple(differences),

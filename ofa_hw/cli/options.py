@@ -15,6 +15,10 @@ ResolutionsOption = Annotated[
     str | None,
     typer.Option(help="Input resolutions, separated by commas.", metavar="N,N"),
 ]
+SerialOption = Annotated[
+    str | None,
+    typer.Option("--serial", help="Device, for backends that reach others.", metavar="SERIAL"),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of the backend; repeat for more.", metavar="NAME=VALUE"),

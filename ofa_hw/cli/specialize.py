@@ -45,6 +45,7 @@ from ofa_hw.cli.options import (
     JsonOption,
     ResolutionsOption,
     SeedOption,
+    SerialOption,
     SetOption,
     SpaceOption,
     device_settings,
@@ -112,9 +113,7 @@ def specialize(
             metavar="NAME",
         ),
     ] = None,
-    serial: Annotated[
-        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
-    ] = None,
+    serial: SerialOption = None,
     settings: SetOption = None,
     benchmark_binary: BenchmarkBinaryOption = None,
     seed: SeedOption = 0,

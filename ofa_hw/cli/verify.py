@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_hw.cli.app import app
-from ofa_hw.cli.options import BenchmarkBinaryOption, JsonOption, SetOption, device_settings
+from ofa_hw.cli.options import (
+    BenchmarkBinaryOption,
+    JsonOption,
+    SerialOption,
+    SetOption,
+    device_settings,
+)
 from ofa_hw.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -25,9 +31,7 @@ def verify(
         str | None,
         typer.Option(help="What runs it; by default what its format runs on.", metavar="NAME"),
     ] = None,
-    serial: Annotated[
-        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
-    ] = None,
+    serial: SerialOption = None,
     settings: SetOption = None,
     benchmark_binary: BenchmarkBinaryOption = None,
     tolerance: Annotated[

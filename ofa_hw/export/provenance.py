@@ -114,7 +114,11 @@ def read_provenance(path: str | Path) -> Provenance:
     Raises:
         ExportError: If the file cannot be read.
     """
-    return Provenance.from_metadata(read_metadata(Path(path)))
+    metadata = read_metadata(Path(path))
+    try:
+        return Provenance.from_metadata(metadata)
+    except ExportError as error:
+        raise ExportError(f"{path} is no file to rely on: {error}") from error
 
 
 def _number(entries: Mapping[str, str], name: str) -> float | None:

@@ -232,10 +232,18 @@ def test_xnnpack_says_what_it_runs(promising) -> None:
     assert plain.undelegated is None
 
 
-def test_a_file_that_promises_nothing_says_what_to_do(tmp_path: Path) -> None:
+def test_a_file_that_promises_nothing_says_what_to_do(promising, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     write_file(GRAPH, path)
-    with pytest.raises(ExportError, match=r"promises no latency.*specialize.*ofa-hw bench"):
+    for silent in (path, promising(times=0)):
+        with pytest.raises(ExportError, match=r"promises no latency.*specialize.*ofa-hw bench"):
+            verify_file(silent)
+
+
+def test_a_promise_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    write_file(GRAPH, path, metadata={"ofa_hw.device": "{}"})
+    with pytest.raises(ExportError, match=r"net\.onnx .*provenance cannot be read"):
         verify_file(path)
 
 
@@ -265,6 +273,43 @@ def test_the_command_ends_with_1_where_a_promise_is_broken(run, promising) -> No
     code, out, err = run("verify", "nowhere.onnx")
     assert (code, out) == (1, "")
     assert "nowhere.onnx" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["absent.onnx"], 1, "cannot read absent.onnx: No such file"),
+        (["text.onnx"], 1, "text.onnx is no .onnx, .tflite or .pt2 file"),
+        (["net.bin"], 1, "'net.bin' names no known format"),
+        (["plain.onnx"], 1, "plain.onnx promises no latency"),
+        (["net.onnx", "--backend", "tflite"], 1, "'tflite' cannot run net.onnx"),
+        (["net.onnx", "--backend", "onxruntime"], 1, "did you mean 'onnxruntime'?"),
+        (["net.onnx", "--serial", "X"], 1, "reaches no device 'X'"),
+        (["net.onnx", "--set", "provider=TPU"], 1, "no provider 'TPU'"),
+        (["net.onnx", "--seconds", "0"], 2, "--seconds"),
+        ([], 2, "FILE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_verified_is_said_in_one_sentence(
+    run,
+    promising,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    args: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    promising()
+    write_file(GRAPH, tmp_path / "plain.onnx")
+    (tmp_path / "text.onnx").write_text("hello")
+    found, out, err = run("verify", *args)
+    assert (found, out) == (code, "")
+    assert message in err
+    if code == 1:
+        (line,) = [line for line in err.splitlines() if not line.startswith("INFO: ")]
+        assert line.startswith("ofa-hw: ")
 
 
 def test_what_specialize_exports_can_be_verified(

@@ -14,6 +14,7 @@ from ofa_hw.cli.options import (
     JsonOption,
     ResolutionsOption,
     SeedOption,
+    SerialOption,
     SetOption,
     device_settings,
     parse_resolutions,
@@ -33,9 +34,7 @@ def validate(
         bool,
         typer.Option("--interpolate", help="Draw from resolutions that are only interpolated."),
     ] = False,
-    serial: Annotated[
-        str | None, typer.Option(help="Device, for backends that reach others.", metavar="SERIAL")
-    ] = None,
+    serial: SerialOption = None,
     settings: SetOption = None,
     benchmark_binary: BenchmarkBinaryOption = None,
     seed: SeedOption = 0,
