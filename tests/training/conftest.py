@@ -2,6 +2,7 @@
 
 import multiprocessing
 import runpy
+import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,11 +14,17 @@ from PIL import Image
 
 # Eight steps. `tell` and `settings` are given by the process that starts it.
 RUN = """
-import resource, signal
+import os, resource, signal
 import torch
-from ofa_hw.training import DigitsData, Pace, Recipe, ShrinkingPhase, train_supernet
+from ofa_hw.training import (
+    DigitsData, Pace, Recipe, ShrinkingPhase, get_data, join_workers, train_supernet,
+)
 
 torch.set_num_threads(1)
+os.environ.update(settings.get("environment", {}))
+workers = join_workers()
+images = settings.get("images")
+space, data = ("tiny@classes=2", get_data(images, channels=1)) if images else ("tiny", DigitsData())
 recipe = Recipe(
     "short",
     (
@@ -27,7 +34,7 @@ recipe = Recipe(
             sort_phase=0,
         ),
     ),
-    batch_size=100,
+    batch_size=settings.get("batch_size", 100),
 )
 
 def progress(done, total):
@@ -38,12 +45,14 @@ def progress(done, total):
 
 try:
     train_supernet(
-        "tiny", DigitsData(), recipe, settings["folder"], labels=0, seed=3,
+        space, data, recipe, settings["folder"], labels=0, seed=3, workers=workers,
         pace=Pace(settings.get("interval_s", 0.0)), progress=progress,
     )
     tell.send("done")
 except Exception as error:
     tell.send(f"{type(error).__name__}: {error}")
+if workers.size > 1:
+    torch.distributed.destroy_process_group()
 """
 
 
@@ -57,7 +66,9 @@ class Child:
 
     def __init__(self, program: Path, settings: dict[str, Any]) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ofa_hw.training", "sklearn.datasets", "runpy"])
+        # torch imports the last one for its first optimizer.
+        slow = ["ofa_hw.training.folder", "sklearn.datasets", "runpy", "torch._dynamo"]
+        context.set_forkserver_preload(slow)
         self._connection, tell = context.Pipe(duplex=False)
         self.told: list[Any] = []
         given = {"tell": tell, "settings": settings}
@@ -95,6 +106,19 @@ def start_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chi
 def start_run(start_program: Callable[..., Child]) -> Callable[..., Child]:
     """Starts a run of eight steps in a process of its own; it tells each step."""
     return lambda folder, **settings: start_program(RUN, folder=str(folder), **settings)
+
+
+@pytest.fixture(scope="session")
+def meeting_place() -> Callable[[int], list[dict[str, str]]]:
+    """Gives the environments in which so many new processes are workers of one run."""
+
+    def environments(size: int) -> list[dict[str, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        return [{**where, "WORLD_SIZE": str(size), "RANK": str(rank)} for rank in range(size)]
+
+    return environments
 
 
 @pytest.fixture(scope="session")

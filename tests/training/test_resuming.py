@@ -57,6 +57,32 @@ def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_workers_that_read_files_end_with_the_numbers_of_those_that_were_not(
+    start_run: Start,
+    meeting_place: Callable[[int], list[dict[str, str]]],
+    images: Path,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    def start(folder: str) -> list[Any]:
+        options = {"images": str(images), "batch_size": 4}
+        return [
+            start_run(tmp_path / folder, environment=environment, **options)
+            for environment in meeting_place(workers)
+        ]
+
+    assert [child.hear() for child in start("whole")] == [[1, 2, 3, 4, "done"]] * workers
+    for step in (1, 3):
+        children = start("killed")
+        children[0].hear(step)
+        for child in children:
+            child.process.kill()
+            child.process.join()
+    assert [child.hear()[-1] for child in start("killed")] == ["done"] * workers
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
 def assert_same(found: Path, expected: Path) -> None:
     """Compares the numbers of two runs, bit for bit."""
     for name in ("supernet.pth", "best.pth"):

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,20 +63,15 @@ torch.distributed.destroy_process_group()
 
 @pytest.fixture(scope="module")
 def workers(
-    tmp_path_factory: pytest.TempPathFactory, start_program: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    start_program: Callable[..., Any],
+    meeting_place: Callable[[int], list[dict[str, str]]],
 ) -> list[dict[str, dict[str, torch.Tensor]]]:
     """What two workers had after the same step, by rank."""
     folder = tmp_path_factory.mktemp("workers")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     children = [
-        start_program(
-            PROGRAM,
-            folder=str(folder),
-            environment={**where, "WORLD_SIZE": "2", "RANK": str(rank)},
-        )
-        for rank in range(2)
+        start_program(PROGRAM, folder=str(folder), environment=environment)
+        for environment in meeting_place(2)
     ]
     assert [child.hear() for child in children] == [["done"]] * 2
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
