@@ -5,12 +5,15 @@ for each step. The bare step is forward, loss, backward and SGD of the same sub-
 resolutions on images that are in memory already, the teacher's forward included. Blocks of both
 take turns, so that what the machine does besides meets both, and the medians are compared.
 
-    python benchmarks/training.py [--data digits glyphs photos] [--rounds 5] [--steps 40]
+    python benchmarks/training.py [--data digits glyphs photos photos224] [--rounds 5] [--steps 40]
 
 `digits` are scikit-learn's, for the space `tiny`; `glyphs` a folder of JPEGs of 64 px (see
-`glyphs.py`); `photos` one of JPEGs of 500 x 375 px, for MobileNetV3 at 128 to 224 px. On one core
-images are decoded between the steps, with a second one beside them: `taskset -c 0,1`. On a machine
-that is busy otherwise, `--cpu-time` counts processor seconds of all threads.
+`glyphs.py`); `photos` one of JPEGs of 500 x 375 px, for MobileNetV3 at 128 to 224 px, and
+`photos224` the same at 224 px alone. Phases, and the sub-networks a step, are those of `--recipe`.
+On one core images are decoded between the steps, with a second one beside them: `taskset -c 0,1`.
+On a machine that is busy otherwise, `--cpu-time` counts processor seconds of all threads. On a GPU:
+
+    python benchmarks/training.py --data photos224 --recipe paper --device cuda --batch-size 128
 """
 
 from __future__ import annotations
@@ -26,15 +29,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import glyphs
 import numpy as np
 import torch
-from PIL import Image
+from training_cases import CASES, Case
 
-from ofa_hw.spaces import SearchSpace, get_space, with_classes
 from ofa_hw.supernet import load_supernet
 from ofa_hw.training import (
-    DigitsData,
     Execution,
     ImageData,
     Recipe,
@@ -45,55 +45,11 @@ from ofa_hw.training import (
     keep_freed_memory,
     train,
 )
-from ofa_hw.training.folder import FolderData
+from ofa_hw.training.execution import PRECISIONS
 from ofa_hw.training.log import LogFile
 from ofa_hw.training.loop import frozen_copy
 from ofa_hw.training.schedule import epoch_steps
 from ofa_hw.training.step import make_optimizer, sample_specs, train_step
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is trained.
-
-    Attributes:
-        space: Whose supernet.
-        make: Gives the images, from a folder that it may fill.
-        batch_size: Images a step.
-    """
-
-    space: SearchSpace
-    make: Callable[[Path], ImageData]
-    batch_size: int
-
-
-def draw_glyphs(folder: Path) -> FolderData:
-    glyphs.write_glyphs(folder, glyphs.find_fonts(), train=40, test=1)
-    return FolderData(folder)
-
-
-def draw_photos(folder: Path) -> FolderData:
-    """Two classes of 300 pictures with the size, detail and bytes of photographs."""
-    rng = np.random.default_rng(0)
-    for label in ("a", "b"):
-        (folder / label).mkdir(parents=True)
-        for index in range(300):
-            canvas = np.zeros((375, 500, 3))
-            for detail in (4, 12, 40, 160):
-                blobs = Image.fromarray(rng.integers(0, 256, (detail, detail, 3), np.uint8))
-                grown = blobs.resize((500, 375), Image.Resampling.BICUBIC)
-                canvas += np.asarray(grown, float) / detail**0.5
-            canvas *= 255 / canvas.max()
-            path = folder / label / f"{index}.jpg"
-            Image.fromarray(canvas.astype(np.uint8)).save(path, quality=90)
-    return FolderData(folder)
-
-
-CASES = {
-    "digits": Case(get_space("tiny"), lambda _: DigitsData(), 50),
-    "glyphs": Case(glyphs.space(), draw_glyphs, 64),
-    "photos": Case(with_classes(get_space("ofa_mbv3_d234_e346_k357_w1.0"), 2), draw_photos, 8),
-}
 
 
 def alone(phase: ShrinkingPhase, case: Case, data: ImageData, steps: int) -> Recipe:
@@ -110,10 +66,15 @@ class Bench:
     """Two supernets of a case, one trained by the loop and one by bare steps."""
 
     def __init__(
-        self, case: Case, data: ImageData, log: LogFile, clock: Callable[[], float]
+        self,
+        case: Case,
+        data: ImageData,
+        log: LogFile,
+        clock: Callable[[], float],
+        execution: Execution,
     ) -> None:
         self._case, self._data, self._log, self._clock = case, data, log, clock
-        self._execution = Execution()
+        self._execution = execution
         self._looped, self._stepped = load_supernet(case.space), load_supernet(case.space)
         for net in (self._looped, self._stepped):
             self._execution.place(net)
@@ -124,7 +85,9 @@ class Bench:
             r: self._execution.images(torch.randn(*shape, r, r, generator=generator))
             for r in case.space.resolutions
         }
-        self._labels = torch.randint(case.space.num_classes, (case.batch_size,))
+        labels = torch.randint(case.space.num_classes, (case.batch_size,), generator=generator)
+        self._labels = labels.to(execution.device)
+        self._scaler = execution.scaler()
 
     def loop_s(self, recipe: Recipe, *, taught: bool, seed: int) -> float:
         """Seconds of a recipe's steps with everything around them."""
@@ -132,6 +95,7 @@ class Bench:
         train(
             *(self._looped, self._data, recipe),
             seed=seed,
+            execution=self._execution,
             start=TrainingState(teacher=self._teacher if taught else None),
             progress=self._record,
         )
@@ -155,6 +119,7 @@ class Bench:
                 *(net, self._teacher if taught else None, optimizer, recipe, specs),
                 *(self._images[resolution], self._labels),
                 execution=self._execution,
+                scaler=self._scaler,
             )
         return self._clock() - start_s
 
@@ -162,20 +127,35 @@ class Bench:
         self._log.add({"line": "step", **asdict(step)})
 
 
-def benchmark(
-    name: str, rounds: int, steps: int, folder: Path, clock: Callable[[], float]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How it is measured.
+
+    Attributes:
+        rounds: Of blocks of every phase, after one that is not counted.
+        steps: Of a block.
+        phases: Whose steps are taken.
+        execution: How.
+        clock: Seconds so far.
+    """
+
+    rounds: int
+    steps: int
+    phases: tuple[ShrinkingPhase, ...]
+    execution: Execution
+    clock: Callable[[], float]
+
+
+def benchmark(name: str, case: Case, plan: Plan, folder: Path) -> dict[str, Any]:
     """Images/s of the loop and of the bare step in each phase, and their ratio."""
-    case = CASES[name]
-    data = case.make(folder / name)
-    phases = get_recipe("digits").phases
+    data, phases, steps = case.make(folder / name), plan.phases, plan.steps
     loops: dict[str, list[float]] = {phase.name: [] for phase in phases}
     bares: dict[str, list[float]] = {phase.name: [] for phase in phases}
     with LogFile(folder / f"{name}.jsonl", keep=0) as log:
-        bench = Bench(case, data, log, clock)
-        for index in range(rounds + 1):
+        bench = Bench(case, data, log, plan.clock, plan.execution)
+        for index in range(plan.rounds + 1):
             for phase in phases:
-                recipe, taught = alone(phase, case, data, steps), phase is not phases[0]
+                recipe, taught = alone(phase, case, data, steps), not phase.is_full
                 looped_s = bench.loop_s(recipe, taught=taught, seed=index)
                 bare_s = bench.bare_s(recipe, steps, taught=taught, seed=index)
                 if index:  # in the first one kernels are made and images decoded
@@ -196,6 +176,9 @@ def benchmark(
     ratios = [sum(bare) / sum(looped) for looped, bare in each]
     return {
         "data": name,
+        "batch_size": case.batch_size,
+        "device": device_name(plan.execution.device),
+        "precision": plan.execution.precision,
         "cores": len(os.sched_getaffinity(0)),
         "phases": per_phase,
         "ratio": statistics.median(ratios),
@@ -203,9 +186,43 @@ def benchmark(
     }
 
 
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def clock_of(device: str, *, cpu_time: bool) -> Callable[[], float]:
+    """Seconds, read when the device has done all that it was told to."""
+    clock = time.process_time if cpu_time else time.perf_counter
+    if not device.startswith("cuda"):
+        return clock
+
+    def synchronised() -> float:
+        torch.cuda.synchronize(device)
+        return clock()
+
+    return synchronised
+
+
+def chosen_phases(recipe: str, names: list[str] | None) -> tuple[ShrinkingPhase, ...]:
+    """The phases of a recipe, or some of them by name.
+
+    Raises:
+        SystemExit: If it has no phase of a name.
+    """
+    phases = {phase.name: phase for phase in get_recipe(recipe).phases}
+    if unknown := set(names or ()) - phases.keys():
+        raise SystemExit(f"{recipe} has no phase {sorted(unknown)[0]!r}; it has {list(phases)}")
+    return tuple(phases[name] for name in names or phases)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--data", nargs="+", choices=CASES, default=["digits", "glyphs", "photos"])
+    parser.add_argument("--recipe", default="digits", help="a name, or a .toml file")
+    parser.add_argument("--phases", nargs="+", help="of the recipe; all by default")
+    parser.add_argument("--batch-size", type=int, help="images a step; by default the data's own")
+    parser.add_argument("--device", default="cpu", help="where torch computes, as cpu or cuda")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="of a block")
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds")
@@ -213,16 +230,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    plan = Plan(
+        arguments.rounds,
+        arguments.steps,
+        chosen_phases(arguments.recipe, arguments.phases),
+        Execution(device=arguments.device, precision=arguments.precision),
+        clock_of(arguments.device, cpu_time=arguments.cpu_time),
+    )
     kept = not arguments.system_allocator and keep_freed_memory()
     for name in arguments.data:
+        case = replace(CASES[name], batch_size=arguments.batch_size or CASES[name].batch_size)
         with tempfile.TemporaryDirectory() as folder:
-            found = benchmark(name, arguments.rounds, arguments.steps, Path(folder), clock)
+            found = benchmark(name, case, plan, Path(folder))
         if arguments.json:
             print(json.dumps({**found, "torch": torch.__version__, "kept_memory": kept}))
             continue
         print(
-            f"{name}, 1 thread of torch on {found['cores']} core(s), "
+            f"{name}, batches of {case.batch_size} on {found['device']} in {found['precision']}, "
+            f"1 thread of torch on {found['cores']} core(s), "
             f"freed memory {'kept' if kept else 'given back'}: the loop does "
             f"{found['ratio']:.3f} of the bare step ({min(found['ratios']):.3f} to "
             f"{max(found['ratios']):.3f})"
