@@ -109,8 +109,8 @@ class DeviceSession:
                     yield visit
             except _BROKEN as error:
                 failures += 1
-                if isinstance(error, RunnerDiedError):
-                    at_once = 1  # one of these may have ended it, after answers that got lost
+                if isinstance(error, (RunnerDiedError, DeviceTimeoutError)):
+                    at_once = 1  # one of these may be the cause, after answers that got lost
                 self._recover(error, failures)
 
     def snapshot(self) -> Snapshot:
