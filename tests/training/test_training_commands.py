@@ -41,9 +41,10 @@ def test_a_fine_tuned_network_is_better_and_runs_elsewhere(
     code, out, err = run(
         *("finetune", "--weights", weights, "--spec", SPEC, "--data", "digits"),
         *("--epochs", 4, "--rate", 0.1, "-o", tmp_path / "net.pth"),
-        *("--export", tmp_path / "net.onnx", "--json"),
+        *("--export", tmp_path / "net.onnx", "--checkpoints", tmp_path / "tuning", "--json"),
     )
     assert code == 0, err
+    assert (tmp_path / "tuning" / "last.pt").exists()
     result = json.loads(out)
     assert result["spec"] == json.loads(SPEC)
     assert result["top1_after"] > result["top1_before"] + 0.2
