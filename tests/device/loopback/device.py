@@ -164,6 +164,8 @@ class Device(Shown):
         """Nothing passes the cable any more, and nothing breaks."""
         assert self._cable is not None
         self._cable.send_signal(signal.SIGSTOP)
+        pid = self._cable.pid
+        wait_for(lambda: _is_stopped(pid), "the cable does not stop")
 
     def thaw(self) -> None:
         """Undoes `freeze`."""
@@ -197,6 +199,12 @@ def wait_for(
         if time.monotonic() > deadline:
             raise DeviceSetupError(f"{complaint}: {log.read_text() if log else ''}")
         time.sleep(0.02)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether all threads of a process have stopped."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def _listens(pid: int) -> bool:
