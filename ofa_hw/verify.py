@@ -171,7 +171,7 @@ def verify_file(
                 f"{BACKENDS[suffix]!r}"
             )
         if isinstance(opened, FileProfiler):
-            batch, undelegated = _batch_there(path, device), None
+            batch, undelegated = _batch_there(path, device, is_remote=serial is not None), None
             (measurement,) = opened.measure_files({path.stem: path.read_bytes()}, plan)
         else:
             measurement, batch, undelegated = _measured_here(path, suffix, device, plan)
@@ -216,14 +216,14 @@ def _opened(
         return opened({}, promised.dtype)
 
 
-def _batch_there(path: Path, device: DeviceInfo) -> int | None:
-    """Images at once that a device runs a file with: it takes files as they are.
+def _batch_there(path: Path, device: DeviceInfo, *, is_remote: bool) -> int | None:
+    """Images at once that a backend runs a file with; one of another device takes it as it is.
 
     Raises:
         ProfilerError: If the file takes any number, and one is not what was promised for.
     """
     batch = open_file(path).inputs[0].shape[0]
-    if batch is None and device.batch not in (None, 1):
+    if batch is None and is_remote and device.batch not in (None, 1):
         raise ProfilerError(
             f"{path} takes any number of images, which {device.backend} on {device.name} runs one "
             f"at a time, and promises a latency of {device.batch}; verify a file that was exported "

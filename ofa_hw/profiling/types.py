@@ -159,7 +159,10 @@ class FileProfiler(Protocol):
     def measure_files(
         self, models: Mapping[str, bytes], plan: SamplingPlan
     ) -> Iterator[Measurement]:
-        """Yields the measurement of each file, given as its bytes by key."""
+        """Yields the measurement of each file, given as its bytes by key.
+
+        A file that leaves its batch open runs with that of `device`, or, behind a serial, with 1.
+        """
         ...
 
 

@@ -40,7 +40,7 @@ from ofa_hw_profilers.onnxruntime import OnnxRuntimeProfiler
 
 class Filing(OnnxRuntimeProfiler):
     def __init__(self, options):
-        super().__init__(options)
+        super().__init__(replace(options, serial=None))
         self.device = replace(self.device, backend="filing")
 
     def measure_files(self, models, plan):
@@ -144,12 +144,13 @@ def test_a_device_that_runs_one_image_shows_nothing_of_many(
     with closing(open_profiler("filing")) as profiler:
         device = profiler.device
     form = Form(dynamic_batch=True)
-    assert verify_file(promising(form=form, device=device), backend="filing", plan=PLAN).kept
+    there: dict[str, str] = {"backend": "filing", "serial": "X"}
+    assert verify_file(promising(form=form, device=device), plan=PLAN, **there).kept
     path = promising(form=form, device=replace(device, batch=8))
     with pytest.raises(ProfilerError, match=r"one at a time.* of 8; .*exported with --batch 8"):
-        verify_file(path, backend="filing", plan=PLAN)
+        verify_file(path, plan=PLAN, **there)
     whole = promising(device=replace(device, batch=8))
-    assert "batch is 8 and 1" in verify_file(whole, backend="filing", plan=PLAN).sentence()
+    assert "batch is 8 and 1" in verify_file(whole, plan=PLAN, **there).sentence()
 
 
 def test_a_layout_that_was_promised_for_is_measured_in_it(
