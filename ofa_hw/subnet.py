@@ -76,7 +76,7 @@ class Subnet:
 
         Args:
             path: Where to; its ending is the format.
-            dtype: `fp32`, `fp16` or `int8`; a .pt2 is always `fp32`.
+            dtype: `fp32`, `fp16` or `int8`.
             images: Images to compare on, (N, C, H, W), normalised; by default the calibration
                 images, or else those that the sub-network keeps; without any, random ones.
             calibration: Images that the ranges of `int8` are taken from. Where only one of the two
@@ -84,8 +84,9 @@ class Subnet:
             batch: Images at once; None for any number.
             normalisation: Images come as bytes, and the file begins with this.
             labels: Names of the classes, for the file's metadata.
-            input_name: Of the input.
-            output_name: Of the output.
+            input_name: Of the input; in a .pt2, of the parameter.
+            output_name: Of the output; a .pt2 whose output is named otherwise than by default
+                gives a dictionary of it.
             min_agreement: In `int8`, the least fraction of the images on which the file and torch
                 must tell the same class.
             allow_fallback: Whether a .tflite file may hold operators that XNNPACK leaves to slower
@@ -93,8 +94,8 @@ class Subnet:
             force: Whether to replace a file of this name.
 
         Raises:
-            ExportError: If no weights were given, the name's ending is no format or not one of this
-                data type, images are missing, or the labels are too few or too many.
+            ExportError: If no weights were given, the name's ending is no format, images are
+                missing, or the labels are too few or too many.
             OutputExistsError: If there is such a file and `force` is false.
             ParityError: If the file computes something else than the network.
         """

@@ -113,13 +113,12 @@ class Exporting:
 
         Raises:
             BadParameter: If options contradict each other.
-            ExportError: If a format has no such files.
+            ExportError: If there is no such data type or format.
             OutputExistsError: If a file is there.
         """
         from ofa_hw.export import ExportOptions, check_output
-        from ofa_hw.lowering.files import format_of, require_form
 
-        options = ExportOptions(dtype=self.dtype, min_agreement=self.min_agreement)
+        ExportOptions(dtype=self.dtype, min_agreement=self.min_agreement)
         if not self.paths and self != Exporting(paths=self.paths, force=self.force):
             raise typer.BadParameter("options of files write none without --export FILE")
         if self.batch is not None and self.dynamic_batch:
@@ -138,7 +137,6 @@ class Exporting:
             )
         for path in self.paths:
             check_output(path, force=self.force)
-            require_form(format_of(path), self.dtype, options.form)
 
     def write(self, subnet: Subnet, data: ImageData | None) -> list[ExportedFile]:
         """Exports a sub-network to every file.

@@ -82,7 +82,7 @@ def export_graph(
     """
     path, options = Path(path), options or ExportOptions()
     check_output(path, force=force)
-    require_form(format_of(path), options.dtype, options.form)
+    require_form(format_of(path), options.form)
     batch = graph.input_shape[0]
     given = calibration if images is None else images
     are_real, notes = given is not None, []

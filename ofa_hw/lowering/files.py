@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from keyword import iskeyword
 from pathlib import Path
 from typing import Final
 
@@ -32,19 +33,19 @@ def format_of(path: Path) -> str:
     return suffix
 
 
-def require_form(suffix: str, dtype: str, form: Form) -> None:
-    """Checks that a format has networks of a data type and a form.
+def require_form(suffix: str, form: Form) -> None:
+    """Checks that a format has networks of a form.
 
     Raises:
         ExportError: If it has not.
     """
-    if suffix == ".pt2" and dtype != "fp32":
+    name = form.input_name
+    is_parameter = name.isidentifier() and not iskeyword(name) and name != "self"
+    if suffix == ".pt2" and not is_parameter:
         raise ExportError(
-            f"a .pt2 file is written in fp32, got {dtype}: torch runs it in the data type of its "
-            "weights; write .onnx or .tflite"
+            f"the input of a .pt2 file is a parameter of a Python function, which cannot be called "
+            f"{name!r}; choose another name, or write .onnx or .tflite"
         )
-    if suffix == ".pt2" and (form.input_name, form.output_name) != ("input", "output"):
-        raise ExportError("inputs of a .pt2 file have no names; write .onnx or .tflite")
 
 
 def write_file(
@@ -70,7 +71,7 @@ def write_file(
         ExportError: If the name ends in none of `FORMATS`, or the graph has no such form.
     """
     suffix, form = format_of(path), form or Form()
-    require_form(suffix, dtype, form)
+    require_form(suffix, form)
     network: Graph | QuantisedGraph = graph
     if dtype == "int8":
         if calibration is None:
@@ -90,7 +91,7 @@ def write_file(
         case _:
             from ofa_hw.lowering.torch_session import write_program
 
-            write_program(graph, path, form=form, metadata=metadata)
+            write_program(network, path, dtype=dtype, form=form, metadata=metadata)
 
 
 @contextmanager

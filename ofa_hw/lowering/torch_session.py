@@ -15,6 +15,7 @@ from ofa_hw.errors import ProfilerError
 from ofa_hw.graph.ir import Array, Graph, Shape
 from ofa_hw.lowering.form import Form
 from ofa_hw.lowering.metadata import PROGRAM_ENTRY
+from ofa_hw.lowering.quantise import QuantisedGraph
 from ofa_hw.lowering.tensors import (
     Tensor,
     TensorInfo,
@@ -25,41 +26,30 @@ from ofa_hw.lowering.tensors import (
 from ofa_hw.lowering.torch import to_torch
 
 
-class _OfBytes(torch.nn.Module):
-    """A network that takes bytes."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) uint8 to what the network gives."""
-        scores: torch.Tensor = self.network(x.float())
-        return scores
-
-
 def write_program(
-    graph: Graph,
+    network: Graph | QuantisedGraph,
     path: Path,
     *,
+    dtype: str = "fp32",
     form: Form | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the torch module of a graph as a program, which needs no code of ours to be run.
+    """Writes the torch module of a network as a program, which needs no code of ours to be run.
 
     Args:
-        graph: The network.
+        network: The network; a quantised one is written in 8 bits.
         path: Ends in `.pt2`.
+        dtype: Of a network that is not quantised, `fp32` or `fp16`.
         form: How it takes images.
         metadata: Kept beside the program, for `torch.export.load(path, extra_files=...)`.
     """
-    form, module = form or Form(), to_torch(graph)
-    if form.uint8_input:
-        module = _OfBytes(module).eval()
-    dtype = torch.uint8 if form.uint8_input else torch.float32
+    form = form or Form()
+    module = to_torch(network, dtype=dtype, form=form)
+    taken = torch.uint8 if form.uint8_input else torch.float32
+    graph = network.graph if isinstance(network, QuantisedGraph) else network
     shape = (2, *graph.input_shape[1:]) if form.dynamic_batch else graph.input_shape
     dynamic = ({0: torch.export.Dim("batch")},) if form.dynamic_batch else None
-    example = torch.zeros(shape, dtype=dtype)
+    example = torch.zeros(shape, dtype=taken)
     program = torch.export.export(module, (example,), dynamic_shapes=dynamic)
     torch.export.save(program, path, extra_files={PROGRAM_ENTRY: json.dumps(dict(metadata or {}))})
 
@@ -94,7 +84,7 @@ class TorchSession:
         self._module.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs lack it
         (name,) = program.graph_signature.user_inputs
         self.inputs: tuple[TensorInfo, ...] = (_input_info(program, str(name)),)
-        self._output: torch.Tensor | None = None
+        self._output: torch.Tensor | dict[str, torch.Tensor] | None = None
         self.set_inputs(random_inputs(self.inputs, rng=np.random.default_rng(0)))
 
     @property
@@ -117,8 +107,10 @@ class TorchSession:
         """A copy of what the last `invoke` gave."""
         if self._output is None:
             self.invoke()
-        assert self._output is not None
-        return [self._output.numpy().copy()]
+        output = self._output
+        assert output is not None
+        tensors = output.values() if isinstance(output, dict) else (output,)
+        return [tensor.numpy().copy() for tensor in tensors]
 
     def run(self, x: Tensor) -> Array:
         """The output for the input `x`, (N, C, H, W)."""

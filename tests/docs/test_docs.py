@@ -88,7 +88,7 @@ def test_exporting_runs_as_documented(run_page, tmp_path: Path) -> None:
     names = ("digits", "half", "any", "bytes", "eight")
     found = {path.name for path in tmp_path.iterdir() if path.stem in names}
     assert found == {
-        *("digits.tflite", "digits.onnx", "half.tflite", "half.onnx", "bytes.tflite"),
+        *("digits.tflite", "digits.onnx", "half.tflite", "half.onnx", "half.pt2", "bytes.tflite"),
         *("any.onnx", "any.tflite", "any.pt2", "eight.onnx"),
     }
 

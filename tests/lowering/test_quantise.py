@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ from ofa_hw.lowering.parity import relative_error
 from ofa_hw.lowering.quantise import Levels, QuantisedGraph, quantise_weights
 from ofa_hw.lowering.sessions import OnnxSession, Session, TfliteSession
 from ofa_hw.lowering.tflite import to_tflite
+from ofa_hw.lowering.torch import to_torch
 from ofa_hw.ops import OpSpec
 from ofa_hw.spaces import get_space, space_names
 
@@ -198,6 +200,17 @@ def test_both_runtimes_compute_the_same_integers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_torch_computes_the_same_levels(name: str) -> None:
+    steps = 4 if name == "block: bottleneck that projects" else 1  # each may be rounded otherwise
+    network = calibrated(ALL[name], noise(ALL[name]))
+    module, onnx = to_torch(network), OnnxSession(to_onnx(network))
+    step = network.levels[network.graph.output].scale
+    for x in np.split(noise(ALL[name], 1), 4):
+        off = np.abs(module(torch.from_numpy(x)).detach().numpy() - onnx.run(x)).max()
+        assert off <= (steps + 0.01) * step
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_xnnpack_takes_everything(name: str) -> None:
     session = TfliteSession(to_tflite(calibrated(ALL[name], noise(ALL[name]))))
     assert (session.partitions, session.undelegated) == (1, ())
@@ -228,6 +241,10 @@ def test_half_precision_is_off_by_its_rounding(name: str) -> None:
     for session in (onnx, tflite):
         assert session.inputs[0].dtype == np.float32
         assert relative_error(session.run(x), expected) < 4e-3
+    with torch.inference_mode():
+        scores = to_torch(graph, dtype="fp16")(torch.from_numpy(x)).numpy()
+    assert scores.dtype == np.float32
+    assert relative_error(scores, expected) < 4e-3
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -258,6 +275,8 @@ def test_weights_beyond_half_precision_saturate() -> None:
         assert session.run(np.full(SHAPE, 1e-6, np.float32)).max() == pytest.approx(
             6 * 65504e-6, rel=0.01
         )
+    half = to_torch(graph, dtype="fp16")
+    assert half(torch.full(SHAPE, 1e-6)).max().item() == pytest.approx(6 * 65504e-6, rel=0.1)
 
 
 def test_a_part_of_a_network_is_written_in_bytes_at_its_inner_ends() -> None:

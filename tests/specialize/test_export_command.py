@@ -184,7 +184,6 @@ def test_options_that_contradict_each_other_exit_with_2(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["a.pt2", "--dtype", "fp16"], "a .pt2 file is written in fp32, got fp16"),
         (["a.onnx", "--dtype", "bf16"], "no data type 'bf16'; choose from fp32, fp16, int8"),
         (["a.onnx", "--uint8-input", "--mean", "x", "--std", "1"], "numbers like 0.5"),
         (["a.onnx", "--uint8-input", "--mean", "1,1", "--std", "1,1"], "takes 1 channels"),
