@@ -64,7 +64,7 @@ from ofa_hw.training.decode import Augmentation
 from ofa_hw.training.fit_labels import fit_labels
 from ofa_hw.training.folder import FolderData
 
-TUNING_SEED, FIRST_SEED = 1, 10
+TUNING_SEED, FIRST_SEED = 1, 20
 AUGMENTATION: Final = Augmentation(smallest_area=0.6, flip=False, saturation=0.2)
 
 
@@ -85,7 +85,7 @@ class Size:
     seeds: int = 3
     train: int = 120
     test: int = 40
-    epochs: float = 8.0
+    epochs: float = 24.0
     alone: tuple[Shape, ...] = ((2, 2, 3), (3, 2, 3), (3, 3, 5))
     drawn: int = 4
     labels: int = 400
