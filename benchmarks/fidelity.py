@@ -57,7 +57,7 @@ def prepared(
     else:
         fill_table(space, profiler, path, resolutions=arguments.resolutions)
     if len(load_table(path).validated()) < CALIBRATION:
-        validate_table(path, space, profiler, networks=CALIBRATION)
+        validate_table(path, space, profiler, networks=CALIBRATION, loads=arguments.loads)
     return calibrate_table(path)
 
 
@@ -87,7 +87,14 @@ def held_out(
     profiler = open_profiler(backend)
     table = prepared(space, profiler, arguments, path)
     seen = table.validated()
-    validate_table(path, space, profiler, networks=arguments.networks, seed=arguments.seed)
+    validate_table(
+        path,
+        space,
+        profiler,
+        networks=arguments.networks,
+        seed=arguments.seed,
+        loads=arguments.loads,
+    )
     profiler.close()
     unseen, level_ms = load_table(path).validated()[len(seen) :], table.sentinel_ms
     first, _ = measured_ms(unseen, level_ms)
@@ -149,6 +156,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=50)
     parser.add_argument("--resolutions", type=lambda text: [int(r) for r in text.split(",")])
     parser.add_argument("--tables", type=Path)
+    parser.add_argument("--loads", type=int, help="of a network, each time it is measured")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -45,11 +45,13 @@ def measure(space_name: str, backend: str, arguments: argparse.Namespace) -> Non
     table = fill_table(space, profiler, path, resolutions=arguments.resolutions)
     filled_s = time.perf_counter() - start
     if (missing := arguments.networks - len(table.validated())) > 0:
-        validate_table(path, space, profiler, networks=missing)
+        validate_table(path, space, profiler, networks=missing, loads=arguments.loads)
     between = len(table.interpolated().validated(interpolated=True))
     if len(table.interpolated().interpolated_ms) and arguments.interpolated > between:
         more = arguments.interpolated - between
-        validate_table(path, space, profiler, networks=more, interpolate=True)
+        validate_table(
+            path, space, profiler, networks=more, interpolate=True, loads=arguments.loads
+        )
     calibrate_table(path)
     profiler.close()
     table = load_table(path)
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prefix", default="epyc")
     parser.add_argument("--space", action="append")
+    parser.add_argument("--loads", type=int, help="of a network, each time it is measured")
     parser.add_argument("--backend", action="append")
     parser.add_argument(
         "--resolutions",

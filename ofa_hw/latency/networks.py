@@ -25,8 +25,8 @@ from ofa_hw.profiling.statistics import relative_width
 from ofa_hw.spaces import SearchSpace, SubnetSpec
 
 _TIMES = 2
-_LOADS = 4  # each time
-_ANCHORS = 12
+_LOADS = 4  # each time, by default
+_ANCHORS = 40  # each is loaded anew and so 2 % off its row by chance; their median is less
 
 
 def measure_twice(
@@ -35,23 +35,25 @@ def measure_twice(
     table: LatencyTable,
     profiler: Profiler,
     plan: SamplingPlan,
+    *,
+    loads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ValidatedNetwork]:
     """Measures sub-networks, in random order with some of the table's operators.
-
-    A profiler that does not run in this process takes each time from one load, as its models
-    have a way to go.
 
     Args:
         specs: The sub-networks.
         space: Theirs.
         table: Whose rows say how the machine has changed since it was filled.
         profiler: Measures.
-        plan: How well to measure each load; its time is divided among them.
+        plan: How well to measure; its time is that of the usual number of loads together.
+        loads: Each time; 4 by default, but 1 of a profiler that does not run in this process, as
+            its models have a way to go.
         progress: Called with measurements made and measurements in all.
     """
-    loads = _LOADS if isinstance(profiler, InProcessProfiler) else 1
-    each = replace(plan, min_time_s=plan.min_time_s / loads, max_time_s=plan.max_time_s / loads)
+    usual = _LOADS if isinstance(profiler, InProcessProfiler) else 1
+    loads = loads or usual
+    each = replace(plan, min_time_s=plan.min_time_s / usual, max_time_s=plan.max_time_s / usual)
     batch = profiler.device.batch or 1
     networks = [space.ops(spec) for spec in specs]
     anchors = _anchors(table, networks)
@@ -112,11 +114,20 @@ def _pooled(loads: Sequence[Measurement], plan: SamplingPlan) -> Statistics:
 
 
 def _anchors(table: LatencyTable, networks: Sequence[Sequence[OpSpec]]) -> list[OpSpec]:
-    """Operators of the networks from the quickest to the slowest, evenly."""
-    candidates = {op for ops in networks for op in ops if op in table.rows}
-    ops = sorted(candidates, key=lambda op: (table.rows_ms[op], op))
-    places = np.linspace(0, len(ops) - 1, min(_ANCHORS, len(ops))).round().astype(int)
-    return [ops[place] for place in places]
+    """Operators of the networks, from where their time is spent.
+
+    Ordered from the quickest to the slowest, one is taken after each equal part of the time that
+    all networks together spend in operators: a machine that has changed for some kinds of them only
+    has changed for networks as far as these spend their time there.
+    """
+    spent_ms: dict[OpSpec, float] = defaultdict(float)
+    for op in (op for ops in networks for op in ops if op in table.rows):
+        spent_ms[op] += table.rows_ms[op]
+    ops = sorted(spent_ms, key=lambda op: (table.rows_ms[op], op))
+    until_ms = np.cumsum([spent_ms[op] for op in ops])
+    wanted_ms = (np.arange(_ANCHORS) + 0.5) / _ANCHORS * (until_ms[-1] if ops else 0.0)
+    places = dict.fromkeys(np.searchsorted(until_ms, wanted_ms).tolist())
+    return [ops[place] for place in places if ops]
 
 
 def _shift(

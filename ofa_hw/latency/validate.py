@@ -65,6 +65,7 @@ def validate_table(
     resolutions: Iterable[int] | None = None,
     interpolate: bool = False,
     plan: SamplingPlan | None = None,
+    loads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ValidationReport:
     """Measures random sub-networks twice, appends them to the table's file and reports.
@@ -82,6 +83,8 @@ def validate_table(
         interpolate: Whether to draw from the resolutions that the table can only interpolate, by
             default from all of these.
         plan: How well to measure; by default longer for each than operators are, as there are few.
+        loads: How often each network is loaded for each of its two measurements; 4 by default, and
+            1 behind a cable. More lower the noise floor, and take as much longer.
         progress: Called with measurements made and measurements in all.
 
     Raises:
@@ -96,7 +99,9 @@ def validate_table(
     specs = _draw(space, drawn_from, networks, seed, resolutions)
     journal, table = Journal.open(path, table.header)
     with journal:
-        for network in measure_twice(specs, space, table, profiler, plan or _PLAN, progress):
+        for network in measure_twice(
+            specs, space, table, profiler, plan or _PLAN, loads=loads, progress=progress
+        ):
             journal.append(network_line(network))
     return validation_report(read_table(path), space)
 

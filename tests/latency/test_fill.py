@@ -237,6 +237,17 @@ def test_where_a_network_is_loaded_to_is_averaged_over(
     assert 0.01 < report.noise_floor.mape < 0.035
 
 
+def test_more_loads_lower_the_noise_floor(tmp_path: Path, fake_backend: OpenFake) -> None:
+    floors = []
+    for loads in (1, 16):
+        path = tmp_path / f"{loads}.jsonl"
+        fill_table(TINY, fake_backend(), path, plan=PLAN, resolutions=[SMALL])
+        noisy = fake_backend(seed=1, placement=0.04)
+        report = validate_table(path, TINY, noisy, networks=20, plan=PLAN, loads=loads)
+        floors.append(report.noise_floor.mape)
+    assert floors[0] > 2 * floors[1]
+
+
 def test_intervals_hold_the_share_of_unseen_networks_that_they_promise(
     tmp_path: Path, fake_backend: OpenFake
 ) -> None:

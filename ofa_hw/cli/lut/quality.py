@@ -34,6 +34,14 @@ def validate(
         bool,
         typer.Option("--interpolate", help="Draw from resolutions that are only interpolated."),
     ] = False,
+    loads: Annotated[
+        int | None,
+        typer.Option(
+            help="How often each network is loaded for each of its two measurements; 4 by default, "
+            "1 behind a cable. More lower the noise floor.",
+            min=1,
+        ),
+    ] = None,
     serial: SerialOption = None,
     settings: SetOption = None,
     benchmark_binary: BenchmarkBinaryOption = None,
@@ -69,6 +77,7 @@ def validate(
                 seed=seed,
                 resolutions=parse_resolutions(resolutions),
                 interpolate=interpolate,
+                loads=loads,
                 progress=progress,
             )
     finally:
