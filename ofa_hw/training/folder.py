@@ -95,8 +95,9 @@ class FolderData:
                 split: Split = "validation" if place < kept else "train"
                 self._items[split].append((paths[index], label))
         # In the order of classes, the first images would be all of one.
-        order = np.random.default_rng(0).permutation(len(self._items["train"]))
-        self._items["train"] = [self._items["train"][i] for i in order.tolist()]
+        for split in ("train", "validation"):
+            order = np.random.default_rng(0).permutation(len(self._items[split]))
+            self._items[split] = [self._items[split][i] for i in order.tolist()]
         tests = [self.folder / name for name in ("val", "test") if (self.folder / name).is_dir()]
         if nested and tests:
             self._items["test"] = self._known(tests[0])
