@@ -27,6 +27,7 @@ from ofa_hw.spaces import SearchSpace, SubnetSpec
 _TIMES = 2
 _LOADS = 4  # each time, by default
 _ANCHORS = 40  # each is loaded anew and so 2 % off its row by chance; their median is less
+_FEW_ANCHORS = 12  # behind a cable, where a load takes longer than what is measured
 
 
 def measure_twice(
@@ -51,12 +52,13 @@ def measure_twice(
             its models have a way to go.
         progress: Called with measurements made and measurements in all.
     """
-    usual = _LOADS if isinstance(profiler, InProcessProfiler) else 1
+    is_here = isinstance(profiler, InProcessProfiler)
+    usual = _LOADS if is_here else 1
     loads = loads or usual
     each = replace(plan, min_time_s=plan.min_time_s / usual, max_time_s=plan.max_time_s / usual)
     batch = profiler.device.batch or 1
     networks = [space.ops(spec) for spec in specs]
-    anchors = _anchors(table, networks)
+    anchors = _anchors(table, networks, _ANCHORS if is_here else _FEW_ANCHORS)
     cells = [
         *_copies(
             _TIMES * loads,
@@ -113,7 +115,7 @@ def _pooled(loads: Sequence[Measurement], plan: SamplingPlan) -> Statistics:
     )
 
 
-def _anchors(table: LatencyTable, networks: Sequence[Sequence[OpSpec]]) -> list[OpSpec]:
+def _anchors(table: LatencyTable, networks: Sequence[Sequence[OpSpec]], count: int) -> list[OpSpec]:
     """Operators of the networks, from where their time is spent.
 
     Ordered from the quickest to the slowest, one is taken after each equal part of the time that
@@ -125,7 +127,7 @@ def _anchors(table: LatencyTable, networks: Sequence[Sequence[OpSpec]]) -> list[
         spent_ms[op] += table.rows_ms[op]
     ops = sorted(spent_ms, key=lambda op: (table.rows_ms[op], op))
     until_ms = np.cumsum([spent_ms[op] for op in ops])
-    wanted_ms = (np.arange(_ANCHORS) + 0.5) / _ANCHORS * (until_ms[-1] if ops else 0.0)
+    wanted_ms = (np.arange(count) + 0.5) / count * (until_ms[-1] if ops else 0.0)
     places = dict.fromkeys(np.searchsorted(until_ms, wanted_ms).tolist())
     return [ops[place] for place in places if ops]
 
