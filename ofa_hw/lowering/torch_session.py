@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -77,13 +78,12 @@ class TorchSession:
         """
         self._name = model_name(model)
         self.runtime_version = str(torch.__version__)
-        program = _load(model, self._name)
+        program = read_program(model, self._name)
         # The guards would check at every call what require_accepted checks once.
         self._module = program.module(check_guards=False)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._module.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs lack it
-        (name,) = program.graph_signature.user_inputs
-        self.inputs: tuple[TensorInfo, ...] = (_input_info(program, str(name)),)
+        self.inputs: tuple[TensorInfo, ...] = (program_input(program),)
         self._output: torch.Tensor | dict[str, torch.Tensor] | None = None
         self.set_inputs(random_inputs(self.inputs, rng=np.random.default_rng(0)))
 
@@ -119,20 +119,30 @@ class TorchSession:
         return np.asarray(self.outputs()[0], np.float32)
 
 
-def _input_info(program: torch.export.ExportedProgram, name: str) -> TensorInfo:
+def program_input(program: torch.export.ExportedProgram) -> TensorInfo:
     """What a program takes; dynamic dimensions are None."""
+    (name,) = program.graph_signature.user_inputs
     (node,) = (node for node in program.graph.nodes if node.name == name)
     taken: torch.Tensor = node.meta["val"]
     shape = tuple(size if isinstance(size, int) else None for size in taken.shape)
-    return TensorInfo(name, shape, torch.empty(0, dtype=taken.dtype).numpy().dtype)
+    return TensorInfo(str(name), shape, torch.empty(0, dtype=taken.dtype).numpy().dtype)
 
 
-def _load(model: Path, name: str) -> torch.export.ExportedProgram:
+def read_program(source: Path | BinaryIO, name: str) -> torch.export.ExportedProgram:
+    """The program of a .pt2 file.
+
+    Args:
+        source: The file, or what it holds.
+        name: Names it in errors.
+
+    Raises:
+        ProfilerError: If torch cannot load it.
+    """
     log = logging.getLogger("torch.export")  # prints a traceback before it raises
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        return torch.export.load(model)
+        return torch.export.load(source)
     except Exception as error:  # torch raises what the damaged part made it raise
         reason = str(error).split("\n")[0]
         raise ProfilerError(f"torch cannot load {name}: {reason}") from error
