@@ -161,12 +161,13 @@ def test_impossible_numbers_are_refused(backend: str, wrong: dict[str, int]) -> 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_larger_batch_takes_longer(backend: str) -> None:
-    latencies = []
-    for batch in (1, 8):
+    """The quickest of each are compared: whatever else the machine does only slows down."""
+    quickest = []
+    for batch in (1, 64):
         profiler = open_profiler(backend, ProfilerOptions(batch=batch))
         (m,) = profiler.measure([Cell("cell", partial(op_graph, OP, batch=batch))], PLAN)
-        latencies.append(np.median(m.samples_ns))
-    assert latencies[1] > 2 * latencies[0]
+        quickest.append(min(m.samples_ns))
+    assert quickest[1] > 2 * quickest[0]
 
 
 def test_torch_keeps_its_threads_outside_of_measuring() -> None:
