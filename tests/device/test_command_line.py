@@ -71,7 +71,8 @@ def test_a_table_is_filled_resumed_validated_and_calibrated(
     reach = ("--serial", device.serial, *settings)
     assert answer("profile", *TINY, "--output", table, *reach)["missing"] == 0
     lines = table.read_text().splitlines(keepends=True)
-    table.write_text("".join(lines[:-10]))
+    rows = [line for line in lines if json.loads(line)["line"] == "row"]
+    table.write_text("".join(line for line in lines if line not in rows[-10:]))
     assert answer("profile", *TINY, "--output", table, "--dry-run")["missing"] == 10
     assert answer("profile", *TINY, "--output", table, *reach)["rows"] == ROWS
     report = answer("lut", "validate", table, *reach, "--networks", 6, "--resolutions", 24)
@@ -230,7 +231,7 @@ def test_an_interrupt_leaves_nothing_on_any_device_and_files_that_are_resumed(
     try:
         wait_for(lambda: len(lines()) == 2 and min(lines()) > 2, "no rows", timeout_s=90)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=240) == 130  # a group of cells may have to end first
     finally:
         process.kill()
         process.wait()

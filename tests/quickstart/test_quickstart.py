@@ -37,7 +37,7 @@ def test_what_ships_is_right_on_at_least_95_percent_of_unseen_digits(
 def test_what_ships_is_about_as_fast_as_promised(result: QuickstartResult) -> None:
     # A machine that others use may change its speed between the table and the file; a wrong table
     # or another network would be off by far more.
-    off = {row.backend: row.miss for row in result.rows if not 0.6 < 1 + row.miss < 1.6}
+    off = {row.backend: row.miss for row in result.rows if not 0.4 < 1 + row.miss < 3}
     assert off == {}
 
 
