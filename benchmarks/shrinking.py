@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import glyphs
-import numpy as np
 import torch
 from shrinking_arms import (
     RESOLUTION,
@@ -48,6 +47,7 @@ from shrinking_arms import (
     shape_name,
     shrinking_recipe,
 )
+from shrinking_labels import judged_predictor, label_data
 from shrinking_summary import ARMS, report, summary
 
 from ofa_hw.export import write_text
@@ -56,17 +56,15 @@ from ofa_hw.supernet import load_supernet
 from ofa_hw.training import (
     Pace,
     calibrated,
-    collect_labels,
     keep_freed_memory,
     top1,
     train_supernet,
 )
 from ofa_hw.training.decode import Augmentation
-from ofa_hw.training.fit_labels import fit_labels
 from ofa_hw.training.folder import FolderData
 
 TUNING_SEED, FIRST_SEED = 1, 30
-LABELLED: Final = 0.75  # of those drawn for it; the others calibrate batch norms
+NOT_OF_RUNS: Final = ("seeds", "labels", "label_images")  # sizes that change no training
 AUGMENTATION: Final = Augmentation(smallest_area=0.6, flip=False, saturation=0.2)
 
 
@@ -129,42 +127,17 @@ class Study:
                     f"seed {told['seed']}, {told['name']}: {json.dumps(told['top1'])}", flush=True
                 )
 
-    def label(self, seed: int, images: FolderData, jobs: int = 1) -> None:
-        """Labels sub-networks of the shrunk supernet and fits the predictor."""
-        if "predictor" in self.results:
-            return
-        space, folder = get_space("glyphs:space"), self.folder / str(seed) / "shrinking"
-        net = load_supernet(space, folder / "supernet.pth").eval()
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        start_s = time.monotonic()
-        labels = collect_labels(
-            net,
-            images,
-            self.size.labels,
-            seed=seed,
-            journal=folder / "labels.jsonl",
-            processes=jobs,
-        )
-        values = np.array([label.top1 for label in labels])
-        found: dict[str, Any] = {
-            "labels": len(labels),
-            "validation_images": images.size("validation"),
-            "top1": {"mean": values.mean(), "sd": values.std(ddof=1)},
-            "range": [values.min(), values.max()],
-            "label_s": time.monotonic() - start_s,
-        }
-        if len(labels) >= 50:
-            fitted = fit_labels(
-                space, labels, seed=seed, validation_images=images.size("validation")
+    def label(self, seed: int, fonts: Sequence[Path], jobs: int = 1) -> None:
+        """Fits and judges the predictor of the shrunk supernet."""
+        if "predictor" not in self.results:
+            self.results["predictor"] = judged_predictor(
+                self.folder / str(seed) / "shrinking",
+                label_data(self.folder / "label-images", fonts, self.size.label_images),
+                self.size.labels,
+                seed=seed,
+                jobs=jobs,
             )
-            assert fitted.predictor.report is not None
-            found |= {
-                "report": asdict(fitted.predictor.report),
-                "curve": [asdict(point) for point in fitted.curve],
-                "advice": fitted.advice,
-            }
-        self.results["predictor"] = found
-        self.write()
+            self.write()
 
     def write(self) -> None:
         """Writes the results, with what they amount to so far."""
@@ -264,7 +237,7 @@ def main() -> None:
     glyphs.write_glyphs(images, fonts, train=size.train, test=size.test)
     data = FolderData(images, validation=1 / 6, augmentation=AUGMENTATION)
     settings = {
-        "size": {k: v for k, v in asdict(size).items() if not k.startswith(("seeds", "label"))},
+        "size": {k: v for k, v in asdict(size).items() if k not in NOT_OF_RUNS},
         "recipes": [asdict(shrinking_recipe(1)), asdict(random_recipe(1)), asdict(alone_recipe(1))],
         "augmentation": asdict(AUGMENTATION),
         "fonts": len(fonts),
@@ -278,9 +251,7 @@ def main() -> None:
     seeds = [TUNING_SEED] if arguments.tune else [FIRST_SEED + i for i in range(study.size.seeds)]
     study.run(seeds, arguments.arms, arguments.jobs)
     if not arguments.tune and "shrinking" in arguments.arms:
-        drawn = arguments.folder / "label-images"
-        glyphs.write_glyphs(drawn, fonts, train=size.label_images, test=1, seed=1)
-        study.label(seeds[0], FolderData(drawn, validation=LABELLED), arguments.jobs)
+        study.label(seeds[0], fonts, arguments.jobs)
     print(report(study.results))
 
 
