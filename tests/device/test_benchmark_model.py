@@ -69,7 +69,7 @@ def test_a_table_is_filled_and_nothing_is_left(equipped: Device) -> None:
         rows = {row.key: float(np.median(row.samples_ns)) for row in
                 profiler.measure(list(cells()), PLAN)}  # fmt: skip
     assert sorted(rows) == ["14", "7"]
-    assert rows["14"] > rows["7"]
+    assert rows["14"] > 2 * rows["7"]
     assert equipped.listing() == ["bm"]
 
 

@@ -79,7 +79,7 @@ def test_the_time_for_all_cells_is_kept(
     profiler._cpu_bound = False  # this machine may be busy, which is not what this is about
     started = time.monotonic()
     rows = list(profiler.measure(cells(200), plan))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 14
     assert 0 < len(rows) < 200
     assert all(len(row.samples_ns) >= 6 for row in rows)
 
@@ -105,7 +105,7 @@ def test_a_larger_block_takes_longer_and_every_row_comes_once(
     by_key = {row.key: row for row in rows}
     assert sorted(by_key) == ["large", "small"]
     assert seen == [(1, 2), (2, 2)]
-    assert min(by_key["large"].samples_ns) > 3 * min(by_key["small"].samples_ns)
+    assert median_ns(by_key["large"]) > 3 * median_ns(by_key["small"])
     assert all(row.visits >= 6 and len(row.samples_ns) >= 6 for row in rows)
 
 

@@ -46,12 +46,10 @@ def test_output_larger_than_any_buffer_arrives_whole(transport: Transport) -> No
 
 
 def test_commands_take_milliseconds_each(transport: Transport) -> None:
-    took_s = []
+    started = time.perf_counter()
     for _ in range(20):
-        started = time.perf_counter()
         transport.shell("true")
-        took_s.append(time.perf_counter() - started)
-    assert min(took_s) < 0.04  # an acknowledgement that waits for more to send takes that long
+    assert (time.perf_counter() - started) / 20 < 0.04
 
 
 def test_output_can_be_read_while_the_command_works(transport: Transport) -> None:
@@ -143,7 +141,7 @@ def test_a_connection_that_breaks_is_an_error_at_once_and_comes_back(
         started = time.perf_counter()
         with pytest.raises(DeviceLostError):
             process.read_line(20)
-    assert time.perf_counter() - started < 15
+    assert time.perf_counter() - started < 5
     device.plug()
     device.wait_until_up()
     if "adb_server" in request.fixturenames:
@@ -170,7 +168,7 @@ def test_a_push_over_a_frozen_cable_ends_in_time(transport: Transport, device: D
     started = time.perf_counter()
     with pytest.raises(DeviceTimeoutError):
         transport.push(os.urandom(40 << 20), "/data/local/tmp/x", timeout_s=1)
-    assert time.perf_counter() - started < 25
+    assert time.perf_counter() - started < 8
     device.thaw()
 
 

@@ -167,7 +167,7 @@ def test_a_larger_batch_takes_longer(backend: str) -> None:
         profiler = open_profiler(backend, ProfilerOptions(batch=batch))
         (m,) = profiler.measure([Cell("cell", partial(op_graph, OP, batch=batch))], PLAN)
         quickest.append(min(m.samples_ns))
-    assert quickest[1] > 2 * quickest[0]
+    assert quickest[1] > 8 * quickest[0]
 
 
 def test_torch_keeps_its_threads_outside_of_measuring() -> None:

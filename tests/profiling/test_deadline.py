@@ -81,7 +81,7 @@ def test_time_that_the_clock_of_inferences_does_not_see_counts_and_the_group_is_
     start = time.monotonic()
     profiler = Waiting()
     table = fill_table(OPS, profiler, tmp_path / "t.jsonl", plan=NEVER_DONE, max_minutes=4 / 60)
-    assert 4 <= time.monotonic() - start < 20
+    assert 4 <= time.monotonic() - start < 12
     assert profiler.own_time.now_ns < 3e9
     assert set(table.rows) == set(OPS)
     assert table.overhead is not None

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ofa_hw import load_table
+from ofa_hw.latency import bench_file
 from ofa_hw.lowering.files import open_file
-from ofa_hw.quickstart import BACKENDS, QuickstartResult, run_quickstart
+from ofa_hw.quickstart import BACKENDS, QuickstartResult, QuickstartRow, run_quickstart
 
 pytestmark = pytest.mark.slow
 STAGES: list[str] = []
@@ -35,10 +37,17 @@ def test_what_ships_is_right_on_at_least_95_percent_of_unseen_digits(
 
 
 def test_what_ships_is_about_as_fast_as_promised(result: QuickstartResult) -> None:
-    # A machine that others use may change its speed between the table and the file; a wrong table
-    # or another network would be off by far more.
-    off = {row.backend: row.miss for row in result.rows if not 0.4 < 1 + row.miss < 3}
-    assert off == {}
+    # A machine that others use may change its speed between the table and the file, and changes it
+    # back; a wrong table or another network would be off by far more, each time.
+    def looks(row: QuickstartRow) -> Iterator[float]:
+        yield row.measured_ms
+        for _ in range(2):
+            yield bench_file(row.file).statistics.median_ms
+
+    def fits(row: QuickstartRow) -> bool:
+        return any(0.6 < measured_ms / row.predicted_ms < 1.6 for measured_ms in looks(row))
+
+    assert {row.backend: row.miss for row in result.rows if not fits(row)} == {}
 
 
 def test_every_artefact_lies_in_the_folder_and_can_be_used(result: QuickstartResult) -> None:
